@@ -1,0 +1,38 @@
+# Two commands: `make demo` shows it working, `make test` proves it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test lint types imports pytest bench clean
+
+setup: .venv/ready
+
+.venv/ready: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Gridwhistle needs Python 3.11 or newer / 需要 Python 3.11 以上") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch .venv/ready
+
+demo: setup
+	$(BIN)/gridwhistle demo
+
+test: lint types imports pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+pytest: setup
+	$(BIN)/pytest -n 2
+
+bench: setup
+	$(BIN)/python -m benchmarks.ingest --json
+
+clean:
+	rm -rf .venv build

@@ -1,0 +1,86 @@
+"""Columns of readings in arrival order: what the decoder makes and everything after it works on.
+
+No reading is an object of its own. A *row* is one value of one series; an *element* is one instant of one device
+(one JSON object, or one event), and its rows stand together; elements stand in order of arrival.
+All instants are int64 microseconds since 1970 UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+U8 = NDArray[np.uint8]
+Bool = NDArray[np.bool_]
+
+
+class Quality(IntEnum):
+    GOOD = 0
+    SUSPECT = 1  # judged, and marked wherever it is shown
+    BAD = 2  # kept for the chart, never judged
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event of one device. `series` is the series of (device, "event:<name>"); `key` makes a repeat harmless."""
+
+    series: int
+    element: int
+    device: int
+    name: str
+    key: str
+    measured_at: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something received that is not stored. `device` is -1 where it could not be told; `count` in ledger units."""
+
+    topic: str
+    payload: bytes
+    reason: str
+    detail: str
+    device: int = -1
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a QoS 1 packet first came: a redelivery (DUP) of it keeps this instant. `digest` is of its payload."""
+
+    packet_id: int
+    digest: bytes
+    received_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """n rows, m elements. `element_device` and `element_received_at` are per element, the rest per row."""
+
+    series: I32
+    measured_at: I64
+    value: F64
+    quality: U8
+    element: I32
+    element_device: I32
+    element_received_at: I64
+    events: tuple[EventRow, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    arrivals: tuple[Arrival, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+def empty_batch() -> Batch:
+    return Batch(
+        np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.float64), np.empty(0, np.uint8),
+        np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64),
+    )  # fmt: skip

@@ -1,0 +1,160 @@
+"""A town as its folder describes it: site, grid tree, devices (docs/town.md gives the files)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+
+from devices.documents import Document, DocumentError, Mistake, Model, check, parse
+from devices.kinds import KINDS
+from devices.names import is_name
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Text(Model):
+    zh: str
+    en: str = ""
+
+
+class TownDevice(Model):
+    """One entry of devices.yaml; `interval` and `silent_after` in seconds, `at` latitude and longitude (WGS 84)."""
+
+    id: Name
+    kind: str
+    name: str = ""
+    grid: str | None = None
+    attributes: dict[str, float | str] = Field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
+    interval: Annotated[float, Field(gt=0)] | None = None
+    silent_after: Annotated[float, Field(gt=0)] | None = None
+    at: tuple[Annotated[float, Field(ge=-90, le=90)], Annotated[float, Field(ge=-180, le=180)]] | None = None
+    keeper: str = ""
+    keeper_phone: str = ""
+    person: str = ""
+    person_address: str = ""
+
+    @field_validator("id")
+    @classmethod
+    def _id(cls, value: str) -> str:
+        if not is_name(value):
+            raise ValueError("expected [a-z0-9][a-z0-9_-]{0,63}")
+        return value
+
+    @field_validator("kind")
+    @classmethod
+    def _kind(cls, value: str) -> str:
+        if value not in KINDS:
+            raise ValueError(f"unknown kind {value!r}; one of {', '.join(KINDS)}")
+        return value
+
+
+class Grid(Model):
+    """A node of the grid tree: `level` is the town's own name for its depth, `geometry` GeoJSON or None."""
+
+    id: Name
+    name: str
+    level: str = ""
+    parent: str | None = None
+    geometry: dict[str, Any] | None = None
+
+
+class TownFile(Model):
+    """town.yaml."""
+
+    site: Name
+    name: Text
+    zone: str = "Asia/Shanghai"
+
+
+class DevicesFile(Model):
+    """devices.yaml."""
+
+    devices: list[TownDevice]
+
+
+@dataclass(frozen=True, slots=True)
+class Town:
+    site: str
+    name: Text
+    zone: str
+    grids: Mapping[str, Grid]
+    devices: Mapping[str, TownDevice]
+
+    def under(self, grid: str) -> frozenset[str]:
+        """The grid and every grid below it."""
+        found = {grid}
+        while more := {g.id for g in self.grids.values() if g.parent in found} - found:
+            found |= more
+        return frozenset(found)
+
+
+def read_town(files: Mapping[str, str]) -> Town:
+    """The town of a folder's files by name (town.yaml, grids.geojson, devices.yaml), content as text.
+
+    Raises DocumentError with every mistake of every file.
+    """
+    mistakes: list[Mistake] = []
+    town = devices = None
+    devices_document: Document | None = None
+    grids: dict[str, Grid] = {}
+    try:
+        town = check(parse(files.get("town.yaml", ""), "town.yaml"), TownFile)
+    except DocumentError as error:
+        mistakes += error.mistakes
+    try:
+        grids = _read_grids(files["grids.geojson"]) if "grids.geojson" in files else {}
+    except DocumentError as error:
+        mistakes += error.mistakes
+    try:
+        devices_document = parse(files.get("devices.yaml", "devices: []"), "devices.yaml")
+        devices = check(devices_document, DevicesFile)
+        mistakes += _cross_check(devices, grids, devices_document)
+    except DocumentError as error:
+        mistakes += error.mistakes
+    if mistakes or town is None or devices is None:
+        raise DocumentError(mistakes)
+    return Town(town.site, town.name, town.zone, grids, {d.id: d for d in devices.devices})
+
+
+def _cross_check(devices: DevicesFile, grids: Mapping[str, Grid], document: Document) -> list[Mistake]:
+    mistakes, seen = [], set[str]()
+    for i, device in enumerate(devices.devices):
+        if device.id in seen:
+            mistakes.append(document.mistake(("devices", i, "id"), f"device {device.id!r} stands twice"))
+        seen.add(device.id)
+        if device.grid is not None and device.grid not in grids:
+            mistakes.append(document.mistake(("devices", i, "grid"), f"no grid {device.grid!r} in grids.geojson"))
+    return mistakes
+
+
+def _read_grids(text: str) -> dict[str, Grid]:
+    """A GeoJSON FeatureCollection; id, name, level and parent are properties of each feature."""
+    name = "grids.geojson"
+    try:
+        features = json.loads(text)["features"]
+        grids = {f["properties"]["id"]: Grid(**{**f["properties"], "geometry": f.get("geometry")}) for f in features}
+    except json.JSONDecodeError as error:
+        raise DocumentError([Mistake(name, error.lineno, error.colno, error.msg)]) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise DocumentError([Mistake(name, 0, 0, f"expected GeoJSON features with id and name: {error}")]) from error
+    orphans = [
+        Mistake(name, 0, 0, f"grid {g.id!r}: no parent {g.parent!r}")
+        for g in grids.values()
+        if g.parent and g.parent not in grids
+    ]
+    for grid in grids.values():
+        seen, at = {grid.id}, grid.parent
+        while at is not None and at in grids:
+            if at in seen:
+                orphans.append(Mistake(name, 0, 0, f"grid {grid.id!r} is its own ancestor"))
+                break
+            seen.add(at)
+            at = grids[at].parent
+    if orphans:
+        raise DocumentError(orphans)
+    return grids
