@@ -1,0 +1,1 @@
+"""Readings in a time-series store, everything else in SQL."""
