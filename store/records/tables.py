@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -140,6 +141,7 @@ rules = Table(
     Column("name_zh", String, nullable=False),
     Column("name_en", String, nullable=False),
     Column("priority", String, nullable=False),
+    Column("order_category", String),  # None: alarm only
     Column("text", Text, nullable=False),  # the rule as written, for the page that explains an alarm
 )
 alarms = Table(
@@ -184,6 +186,8 @@ occurrences = Table(
     UniqueConstraint("rule", "device", "raised_at"),
     Index(None, "alarm", "raised_at"),
     Index(None, "raised_at"),
+    # The few that stand, among an alarm's thousands that are over.
+    Index("ix_occurrences_standing", "alarm", sqlite_where=text("cleared_at IS NULL")),
 )
 alarm_history = Table(
     "alarm_history",
@@ -306,6 +310,7 @@ audit = Table(
     Column("act", String, nullable=False),
     Column("subject", String, nullable=False),
     Column("why", String),
+    Index(None, "subject", "act", "id"),  # failures of a name nobody has, for the same lockout as everyone's
 )
 stream = Table(
     "stream",
