@@ -1,0 +1,109 @@
+"""The SQL database: opening it, the one way to write to it, and bringing it to the current schema.
+
+The surprise: a connection that was not opened by `write` cannot write. SQLite would let a reader turn into a writer
+half way and fail with "database is locked" where another writer came between; here every writer asks for the lock
+first (BEGIN IMMEDIATE) and waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+# How long a writer waits for another. Below a second a busy disk shows as errors; above the broker's keepalive (60 s)
+# a stuck writer would look like a lost link.
+BUSY_TIMEOUT_MS = 15_000
+# Pages and API answer from a thread pool of 40; more connections than threads are never used.
+POOL_SIZE, POOL_OVERFLOW = 8, 40
+
+_WRITES = "gridwhistle_writes"
+
+
+def open_records(path: Path | str) -> Engine:
+    """The database file, made where it is absent; it has no tables before `migrate`."""
+    records = create_engine(
+        URL.create("sqlite", database=str(path)),
+        json_serializer=_to_json,
+        pool_size=POOL_SIZE,
+        max_overflow=POOL_OVERFLOW,
+    )
+    event.listen(records, "connect", _connected)
+    event.listen(records, "begin", _begun)
+    return records
+
+
+@contextmanager
+def write(records: Engine) -> Iterator[Connection]:
+    """One write transaction: committed at the end of the block, rolled back by any exception."""
+    with records.connect().execution_options(**{_WRITES: True}) as tx, tx.begin():
+        yield tx
+
+
+def migrate(path: Path | str) -> None:
+    """Bring the database file to the current schema, after copying it to `<name>.before-<revision>`.
+
+    One transaction: a migration that fails leaves the file as it was. Two processes at once: the second waits and finds
+    nothing to do.
+    """
+    path = Path(path)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    head = ScriptDirectory.from_config(config).get_current_head()
+    records = open_records(path)
+    try:
+        current = _revision(records)
+        if current == head:
+            return
+        if current is not None:
+            _copy(path, path.with_name(f"{path.name}.before-{head}"))
+        with write(records) as tx:
+            config.attributes["connection"] = tx
+            command.upgrade(config, "head")
+    finally:
+        records.dispose()
+
+
+def _revision(records: Engine) -> str | None:
+    with records.connect() as tx:
+        return MigrationContext.configure(tx).get_current_revision()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """By SQLite's own backup: a plain file copy would miss what is still in the write-ahead log."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
+
+
+def _connected(connection: sqlite3.Connection, _record: object) -> None:
+    # Transactions are begun by _begun alone; the driver's own implicit BEGIN would be a deferred one.
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",  # an acknowledged packet must survive a power cut
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begun(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _to_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
