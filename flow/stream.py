@@ -70,9 +70,11 @@ class Event:
 
 
 class LatestColumns(Protocol):
-    """Newest value of every series, indexed by series number; `at` 0 where nothing came yet."""
+    """Newest value of every series, indexed by series number; `measured_at` 0 where nothing came yet."""
 
-    def columns(self) -> tuple[I64, F64, U8]: ...
+    measured_at: I64
+    value: F64
+    quality: U8
 
 
 class Hub:
@@ -222,8 +224,9 @@ class _Values:
 
     def changed(self) -> list[dict[str, object]]:
         """Values that differ from those told, at most VALUES_LIMIT; the rest follows at the next call."""
-        shown, (at, value, quality) = self._hub.series_shown(personal=self._personal), self._hub.latest().columns()
-        size = min(len(at), len(shown))
+        shown, latest = self._hub.series_shown(personal=self._personal), self._hub.latest()
+        quality, value, at = latest.quality, latest.value, latest.measured_at
+        size = min(len(quality), len(value), len(at), len(shown))
         if size > len(self._at):
             more = size - len(self._at)
             self._at = np.concatenate((self._at, np.zeros(more, np.int64)))
