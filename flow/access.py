@@ -32,6 +32,7 @@ from store.records.database import write
 from store.records.tables import sessions, users
 
 SESSION = 12 * HOUR
+SESSION_COOKIE = "gw_session"  # carries a console session's token; the event stream takes it too
 FAILURES_ALLOWED = 5
 LOCKOUT = 15 * MINUTE
 MAX_WALL = 3650 * DAY

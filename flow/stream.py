@@ -157,10 +157,10 @@ class Hub:
 
     def series_shown(self, *, personal: bool) -> Bool:
         """Which series may be sent as latest values: no events, nothing rejected, personal devices only if asked."""
-        size = len(self.registry.series_metric)
+        size = len(self.registry.series_device)
         key = (size, self._polls // MASKS_EVERY)
         if key != self._masks_key:
-            devices = self.registry.series_devices()[:size]
+            devices = np.asarray(self.registry.series_device[:size], np.int32)
             value = np.array([not m.startswith(EVENT) for m in self.registry.series_metric[:size]], bool)
             shown = np.array([d.status is not DeviceStatus.REJECTED for d in self.registry.devices], bool)
             public = np.array([not KINDS[d.kind].personal for d in self.registry.devices], bool)
