@@ -61,8 +61,19 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Status:
+    """What a device's own status topic said (retained, or its last will)."""
+
+    device: int
+    online: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """n rows, m elements. `element_device` and `element_received_at` are per element, the rest per row."""
+    """n rows, m elements. `element_device` and `element_received_at` are per element, the rest per row.
+
+    An event's element has no rows; an element all of whose values were refused has none either.
+    """
 
     series: I32
     measured_at: I64
@@ -74,6 +85,7 @@ class Batch:
     events: tuple[EventRow, ...] = ()
     refused: tuple[Refused, ...] = ()
     arrivals: tuple[Arrival, ...] = ()
+    statuses: tuple[Status, ...] = ()
 
     def __len__(self) -> int:
         return len(self.series)

@@ -25,7 +25,9 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """`interval_s` is how often a healthy device of this kind reports, in seconds; a device may override it."""
+    """`interval_s` is how often a healthy device of this kind reports, in seconds; a device may override it.
+
+    `always_on`: its silence is an alarm (a patrol's handset is off when nobody is on duty)."""
 
     name: str
     zh: str
@@ -35,6 +37,7 @@ class Kind:
     events: frozenset[str] = frozenset()
     attributes: tuple[str, ...] = ()
     personal: bool = False
+    always_on: bool = True
 
 
 _METRICS: dict[str, tuple[str, Range, Range, str]] = {
@@ -102,19 +105,13 @@ def _metric(name: str, flow_unit: str) -> Metric:
 
 def _kind(  # noqa: PLR0913 - a row of the table below
     name: str, zh: str, en: str, interval_s: float, metrics: str,
-    *, events: str = "", attributes: str = "", flow_unit: str = "m3/s", personal: bool = False,
+    *, events: str = "", attributes: str = "", flow_unit: str = "m3/s", personal: bool = False, always_on: bool = True,
 ) -> Kind:  # fmt: skip
     named = {m: _metric(m, flow_unit) for m in metrics.split()}
     return Kind(
-        name,
-        zh,
-        en,
-        interval_s,
-        MappingProxyType(named),
-        frozenset(events.split()),
-        tuple(attributes.split()),
-        personal,
-    )
+        name, zh, en, interval_s, MappingProxyType(named), frozenset(events.split()), tuple(attributes.split()),
+        personal, always_on,
+    )  # fmt: skip
 
 
 KINDS: Mapping[str, Kind] = MappingProxyType({
@@ -146,6 +143,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
               events="person_detected vehicle_detected boat_detected line_crossed tamper"),
         _kind("equipment", "设备", "Equipment", 60, "temperature vibration current voltage running flow",
               flow_unit="L/s"),
-        _kind("patrol", "巡查人员", "Patrol", 60, "latitude longitude accuracy speed battery", personal=True),
+        _kind("patrol", "巡查人员", "Patrol", 60, "latitude longitude accuracy speed battery", personal=True,
+              always_on=False),
     )
 })  # fmt: skip

@@ -8,13 +8,13 @@ Numbers are given once and never reused; the store keeps them. An event of a dev
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from threading import Lock
 
 import numpy as np
 
-from devices.batch import F64, I32
-from devices.kinds import KINDS
+from devices.batch import I32
 
 EVENT = "event:"
 
@@ -51,7 +51,8 @@ class Device:
 
 
 class Registry:
-    """Devices and series by name and number. Only the settling thread renumbers; lookups are safe anywhere."""
+    """Devices and series by name and number. The decoder numbers newcomers while another thread settles, so numbering
+    takes a lock; looking up does not."""
 
     def __init__(self) -> None:
         self.devices: list[Device] = []
@@ -59,16 +60,28 @@ class Registry:
         self.series_device: list[int] = []
         self.series_metric: list[str] = []
         self._series: dict[tuple[int, str], int] = {}
+        self._of_device: dict[int, list[tuple[str, int]]] = {}
+        self._numbering = Lock()
 
     def get(self, device_id: str) -> Device | None:
         number = self._by_id.get(device_id)
         return None if number is None else self.devices[number]
 
+    def add(self, device: Device) -> Device:
+        """The device with the next number (whatever number it carries), or the one already known by that id."""
+        with self._numbering:
+            known = self._by_id.get(device.id)
+            if known is not None:
+                return self.devices[known]
+            numbered = replace(device, number=len(self.devices))
+            self.devices.append(numbered)
+            self._by_id[numbered.id] = numbered.number
+            return numbered
+
     def put(self, device: Device) -> None:
-        """Add the device, whose number must be the next one, or replace the device of that number."""
+        """Replace the device of that number, which keeps its id; the next free number adds it."""
         if device.number == len(self.devices):
-            self.devices.append(device)
-            self._by_id[device.id] = device.number
+            self.add(device)
         elif self.devices[device.number].id == device.id:
             self.devices[device.number] = device
         else:
@@ -79,23 +92,24 @@ class Registry:
         key = (device, metric)
         number = self._series.get(key)
         if number is None:
-            number = self._series[key] = len(self.series_device)
-            self.series_device.append(device)
-            self.series_metric.append(metric)
+            with self._numbering:
+                number = self._series.get(key)
+                if number is None:
+                    number = len(self.series_metric)
+                    # The device column is the one others measure the length of: it grows last.
+                    self.series_metric.append(metric)
+                    self.series_device.append(device)
+                    self._series[key] = number
+                    self._of_device.setdefault(device, []).append((metric, number))
         return number
 
     def find_series(self, device: int, metric: str) -> int | None:
         return self._series.get((device, metric))
 
+    def series_of(self, device: int) -> tuple[tuple[str, int], ...]:
+        """(metric, series) of every series of the device, as numbered."""
+        return tuple(self._of_device.get(device, ()))
+
     def series_devices(self) -> I32:
         """Device number of every series, shape (series,)."""
         return np.asarray(self.series_device, np.int32)
-
-    def physical_ranges(self, first: int = 0) -> tuple[F64, F64]:
-        """Lowest and highest value the sensor of each series from `first` on can measure, shape (series - first,)."""
-        low, high = [], []
-        for device, metric in zip(self.series_device[first:], self.series_metric[first:], strict=True):
-            known = KINDS[self.devices[device].kind].metrics.get(metric)
-            low.append(known.physical[0] if known else -np.inf)
-            high.append(known.physical[1] if known else np.inf)
-        return np.asarray(low, np.float64), np.asarray(high, np.float64)

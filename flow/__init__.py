@@ -1,0 +1,1 @@
+"""The transactions: one public function is one commit."""

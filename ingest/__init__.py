@@ -1,0 +1,1 @@
+"""MQTT in: the subscriber, the payload formats, the columns."""

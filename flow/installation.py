@@ -1,0 +1,64 @@
+"""The running installation, as the API and the console see it: what they may read, and the few things only it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Engine
+
+from alerts.roles import Actor
+from devices.registry import DeviceStatus, Registry
+from flow.classify import Newest
+from flow.ledger import LedgerRow
+from flow.stream import Hub
+from rules.book import RuleBook
+from store.readings import ReadingStore
+
+Health = Mapping[str, Mapping[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class LatestValues:
+    """The newest value of every series, from memory: it is there before the store has it."""
+
+    registry: Registry
+    newest: Newest
+
+    def of(self, device: int) -> dict[str, tuple[int, float, int]]:
+        """metric → (measured_at, value, quality) of a device, events included under `event:<name>`."""
+        known = len(self.newest.measured_at)
+        found = {}
+        for metric, series in self.registry.series_of(device):
+            if series < known and self.newest.measured_at[series]:
+                row = (self.newest.measured_at[series], self.newest.value[series], self.newest.quality[series])
+                found[metric] = (int(row[0]), float(row[1]), int(row[2]))
+        return found
+
+
+class ReadLedger(Protocol):
+    def __call__(self, *, device: int | None = None, start: int = 0, end: int | None = None) -> list[LedgerRow]: ...
+
+
+@dataclass(frozen=True)
+class Installation:
+    """`now` is the rule clock (wall, or data), `wall` always the wall, both in microseconds; `health` maps broker, sql,
+    store and journal to {"ok": bool, "detail": str, …}."""
+
+    records: Engine
+    readings: ReadingStore
+    registry: Registry
+    now: Callable[[], int]
+    wall: Callable[[], int]
+    hub: Hub
+    zone: ZoneInfo
+    site_name: tuple[str, str]
+    health: Callable[[], Health]
+    set_device_status: Callable[[str, DeviceStatus, Actor], Awaitable[None]]
+    rulebook: Callable[[], RuleBook]
+    latest: Callable[[], LatestValues]
+    ledger: ReadLedger
+    session_span: int
+    watch_span: int

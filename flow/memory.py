@@ -1,0 +1,166 @@
+"""What the settling thread remembers between batches, all of it made again from the snapshot and the journal."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from rules.engine import Engine, Rows
+
+from devices.batch import Arrival, Bool
+from devices.faults import ClockLimits, Faults
+from devices.presence import Presence
+from devices.registry import EVENT, DeviceStatus, Registry
+from flow.classify import Change, Newest, Verdict
+from flow.ledger import COLUMNS, Ledger
+from store.records.journal import Entry, EntryKind, Settled, counts_of, rows_of
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`journal_bytes`: how much may wait for the readings store. `arrivals`: packets that can be in flight at once."""
+
+    clock: ClockLimits
+    journal_bytes: int
+    arrivals: int
+
+
+class _Saved(msgspec.Struct):
+    book: dict[str, str]
+    engine: bytes
+    measured_at: bytes
+    value: bytes
+    quality: bytes
+    presence: dict[str, bytes | int]
+    arrivals: list[tuple[int, bytes, int]]
+
+
+@dataclass
+class Memory:
+    """`active` is per device; `is_open`, `door_series` (closed, opened) are of the `open` series of door sensors;
+    `speaks_doors` are the sensors that send door events themselves."""
+
+    registry: Registry
+    engine: Engine
+    newest: Newest = field(default_factory=Newest)
+    presence: Presence = field(default_factory=Presence)
+    clocks: Faults = field(default_factory=Faults)
+    ranges: Faults = field(default_factory=Faults)
+    ledger: Ledger = field(default_factory=Ledger)
+    arrivals: OrderedDict[int, Arrival] = field(default_factory=OrderedDict)
+    active: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
+    is_open: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
+    door_series: dict[int, tuple[int, int]] = field(default_factory=dict)
+    speaks_doors: set[int] = field(default_factory=set)
+
+    def devices_changed(self) -> None:
+        """Devices were added, or their status or attributes changed."""
+        self.active = np.array([d.status is DeviceStatus.ACTIVE for d in self.registry.devices], np.bool_)
+        self.presence.devices_changed(self.registry.devices)
+        self.engine.devices_changed()
+        self.grow()
+
+    def grow(self) -> None:
+        """Make room for series numbered since; a door's `open` brings the series of its two events."""
+        for number in range(len(self.is_open), len(self.registry.series_device)):
+            if self.registry.series_metric[number] == "open":
+                device = self.registry.series_device[number]
+                self.door_series[number] = (
+                    self.registry.series(device, EVENT + "door_closed"),
+                    self.registry.series(device, EVENT + "door_opened"),
+                )
+        self.newest.grow(self.registry)
+        grown = np.zeros(len(self.newest.measured_at), np.bool_)
+        grown[list(self.door_series)] = True
+        self.is_open = grown
+
+    def remember(self, arrivals: Iterable[Arrival], most: int) -> None:
+        """Keep the last `most` packets: an older one cannot still be in flight, and its id may be another's by now."""
+        for arrival in arrivals:
+            self.arrivals.pop(arrival.packet_id, None)
+            self.arrivals[arrival.packet_id] = arrival
+        while len(self.arrivals) > most:
+            self.arrivals.popitem(last=False)
+
+    def snapshot(self, book: Mapping[str, str]) -> bytes:
+        newest = self.newest
+        return msgspec.msgpack.encode(
+            _Saved(
+                dict(book),
+                self.engine.snapshot(),
+                newest.measured_at.tobytes(),
+                newest.value.tobytes(),
+                newest.quality.tobytes(),
+                self.presence.snapshot(),
+                [(a.packet_id, a.digest, a.received_at) for a in self.arrivals.values()],
+            )
+        )
+
+    def restore(self, body: bytes) -> None:
+        saved = msgspec.msgpack.decode(body, type=_Saved)
+        for name, kind in (("measured_at", np.int64), ("value", np.float64), ("quality", np.uint8)):
+            column = np.frombuffer(getattr(saved, name), kind)
+            getattr(self.newest, name)[: len(column)] = column
+        self.presence.restore(saved.presence)
+        self.engine.restore(saved.engine)
+        self.remember((Arrival(*a) for a in saved.arrivals), len(saved.arrivals))
+
+    def replay(self, entry: Entry, most_arrivals: int) -> None:
+        """Take what a journal entry changed; its alarms and orders are in the database already."""
+        if entry.kind is EntryKind.TICK:
+            self.engine.adopt(self.engine.tick(entry.at))
+            self.presence.adopt(self.presence.tick(entry.at))
+        elif entry.kind is EntryKind.LINK:
+            self.engine.link(entry.at)
+            self.presence.link(entry.at)
+        elif entry.settled is not None:
+            self._replay_batch(entry.at, entry.settled, most_arrivals)
+
+    def _replay_batch(self, at: int, settled: Settled, most_arrivals: int) -> None:
+        rows = rows_of(settled)
+        device = self.newest.device[rows.series]
+        judged = rows.judged.astype(np.bool_)
+        seen = [e for e in settled.events if e.judged]
+        events = settled.events
+        element = np.concatenate([rows.element[judged], np.array([e.element for e in seen], np.int32)])
+        order = np.argsort(element, kind="stable")
+        self.engine.adopt(
+            self.engine.evaluate(
+                Rows(
+                    np.concatenate([rows.series[judged], np.array([e.series for e in seen], np.int32)])[order],
+                    np.concatenate([rows.measured_at[judged], np.array([e.measured_at for e in seen], np.int64)])[
+                        order
+                    ],
+                    np.concatenate([rows.value[judged], np.ones(len(seen))])[order],
+                    element[order],
+                    np.concatenate([device[judged], np.array([e.device for e in seen], np.int32)])[order],
+                )
+            )
+        )
+        heard = self.presence.hear(
+            np.concatenate([device, np.array([e.device for e in events], np.int32)]),
+            np.concatenate([rows.measured_at, np.array([e.measured_at for e in events], np.int64)]),
+            np.concatenate([rows.element, np.array([e.element for e in events], np.int32)]),
+        )
+        self.presence.adopt(heard)
+        kept = rows.verdict != Verdict.REFUSED
+        series = np.concatenate([rows.series[kept], np.array([e.series for e in events], np.int32)])
+        instants = np.concatenate([rows.measured_at[kept], np.array([e.measured_at for e in events], np.int64)])
+        values = np.concatenate([rows.value[kept], np.ones(len(events))])
+        quality = np.concatenate([rows.quality[kept], np.zeros(len(events), np.uint8)])
+        order = np.lexsort((np.arange(len(series)), instants, series))
+        last = np.ones(len(order), np.bool_)
+        last[:-1] = series[order][1:] != series[order][:-1]
+        final = order[last]
+        final = final[instants[final] >= self.newest.measured_at[series[final]]]
+        self.newest.adopt(Change(series[final], instants[final], values[final], quality[final]))
+        self.ledger.add(at, counts_of(settled, len(COLUMNS)))
+        self.remember((Arrival(*a) for a in settled.arrivals), most_arrivals)
+
+
+def book_of(body: bytes) -> dict[str, str]:
+    """The rule files a snapshot was taken under."""
+    return msgspec.msgpack.decode(body, type=_Saved).book

@@ -1,0 +1,232 @@
+"""One batch of readings, settled: classified, judged, and committed with everything that follows from it.
+
+`Settler` lives in one thread. Nothing in memory changes before the commit: if the commit fails the same batch can be
+settled again, and if the process dies the broker sends it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rules.engine import Transition
+from sqlalchemy import Connection, Engine, insert
+
+from devices.batch import Batch, EventRow
+from devices.registry import DeviceStatus, Registry
+from flow.alarms import record_transitions, update_peaks
+from flow.appender import Appender
+from flow.judging import DERIVED, Judged, judge
+from flow.ledger import add_to_table, correction
+from flow.memory import Limits, Memory
+from flow.service_alarms import silence_transitions
+from flow.stream import emit
+from rules.book import RuleBook
+from store.records import devices as device_records
+from store.records.database import write
+from store.records.journal import (
+    EntryKind,
+    Settled,
+    append_entry,
+    drop_entries,
+    journal_size,
+    rows_of,
+    save_snapshot,
+)
+from store.records.refused import add_refused, keep_newest_refused
+from store.records.tables import events
+from store.records.tables import series as series_table
+
+SNAPSHOT = "state"
+# Refused packets kept for people to look at; their number stays in the ledger whatever goes.
+REFUSED_KEPT = 10_000
+# How far behind the readings store may be, in entries, before the journal's size is looked at (looking reads it).
+FAR_BEHIND = 1_000
+# How long rejecting a device waits for its last readings to reach the store before they are deleted.
+DRAIN_S = 5.0
+
+
+class JournalFull(Exception):
+    """The readings store has been away so long that the journal has reached its limit: nothing is acknowledged."""
+
+
+class Settler:
+    def __init__(
+        self, records: Engine, memory: Memory, appender: Appender, *, limits: Limits, number: int, book: RuleBook
+    ) -> None:
+        self.records = records
+        self.memory = memory
+        self.appender = appender
+        self.limits = limits
+        self.number = number
+        self.book = book
+        self.saved_series = len(memory.registry.series_device)
+        self.saved_devices = len(memory.registry.devices)
+
+    def settle(self, batch: Batch, now: int) -> None:
+        """Commit the batch; when this returns its packets may be acknowledged. Raises JournalFull or a database error,
+        after which nothing has changed."""
+        self._meet_newcomers()
+        self._check_journal()
+        with write(self.records) as tx:
+            judged = judge(self.memory, batch, now, tx=tx, limits=self.limits, find=self.appender.find)
+            self._save_newcomers(tx)
+            append_entry(tx, self.number + 1, EntryKind.BATCH, now, judged.settled)
+            _save_events(tx, judged.events, [now] * len(judged.events))
+            _save_statuses(tx, batch, self.memory.registry, now)
+            add_refused(tx, now, judged.refused)
+            self._record(tx, judged.transitions, now)
+            update_peaks(tx, judged.outcome.peaks)
+        self._adopt(judged, now)
+
+    def tick(self, now: int) -> bool:
+        """Judge what only the clock can tell: absence, silence, deadlines inside rules. True if anything happened."""
+        self._meet_newcomers()
+        outcome = self.memory.engine.tick(now)
+        heard = self.memory.presence.tick(now)
+        transitions = (*outcome.transitions, *silence_transitions(self.memory.registry, heard.silences))
+        if transitions:
+            with write(self.records) as tx:
+                self._save_newcomers(tx)
+                append_entry(tx, self.number + 1, EntryKind.TICK, now)
+                self._record(tx, transitions, now)
+                update_peaks(tx, outcome.peaks)
+            self._advance(None)
+        self.memory.engine.adopt(outcome)
+        self.memory.presence.adopt(heard)
+        return bool(transitions)
+
+    def link(self, resumed_at: int) -> None:
+        """The broker link came back (or the service started) and its backlog is drained."""
+        with write(self.records) as tx:
+            append_entry(tx, self.number + 1, EntryKind.LINK, resumed_at)
+        self._advance(None)
+        self.memory.engine.link(resumed_at)
+        self.memory.presence.link(resumed_at)
+
+    def snapshot(self) -> None:
+        """Save the state with its entry number, fold the ledger, drop the entries that nothing needs any more."""
+        self._meet_newcomers()
+        body = self.memory.snapshot(self.book.files)
+        with write(self.records) as tx:
+            self._save_newcomers(tx)
+            self.memory.ledger.fold(tx)
+            save_snapshot(tx, SNAPSHOT, self.number, body)
+            drop_entries(tx, min(self.number, self.appender.applied))
+            keep_newest_refused(tx, REFUSED_KEPT)
+        self.memory.ledger.folded()
+        self._saved()
+
+    def reload(self, book: RuleBook, now: int) -> None:
+        """Take the rules; unchanged ones keep their state, occurrences of the others are cleared now."""
+        outcome = self.memory.engine.reload(book, now)
+        self.book = book
+        if outcome.transitions:
+            with write(self.records) as tx:
+                self._record(tx, outcome.transitions, now)
+        self.memory.engine.adopt(outcome)
+        self.snapshot()
+
+    def set_status(self, device_id: str, status: DeviceStatus, now: int) -> int:
+        """Approve or reject a device: later readings are judged, or refused. How many stored readings went."""
+        device = self.memory.registry.get(device_id)
+        assert device is not None
+        self._meet_newcomers()
+        gone = 0
+        if status is DeviceStatus.REJECTED:
+            self.appender.drain(DRAIN_S)
+            series = [n for n, d in enumerate(self.memory.registry.series_device) if d == device.number]
+            gone = self.appender.delete(series)
+        with write(self.records) as tx:
+            self._save_newcomers(tx)
+            device_records.set_status(tx, device.number, status)
+            if gone:
+                add_to_table(tx, [correction(device.number, now, deleted=gone)])
+        self.memory.registry.put(replace(device, status=status))
+        self.memory.devices_changed()
+        self.snapshot()
+        return gone
+
+    def service_alarm(self, transition: Transition, now: int) -> None:
+        """An alarm about this installation itself, such as gw-link; no state of the readings is touched."""
+        with write(self.records) as tx:
+            self._record(tx, [transition], now)
+
+    def first_arrival(self, packet_id: int, digest: bytes) -> int | None:
+        """When the packet that is now redelivered first came, if that was settled."""
+        known = self.memory.arrivals.get(packet_id)
+        return known.received_at if known is not None and known.digest == digest else None
+
+    def _record(self, tx: Connection, transitions: Sequence[Transition], now: int) -> None:
+        if transitions:
+            record_transitions(tx, transitions, now=now, registry=self.memory.registry, rulebook=self.book)
+
+    def _meet_newcomers(self) -> None:
+        """The decoder numbers devices and series as it meets them; make room for them here."""
+        registry = self.memory.registry
+        if len(self.memory.presence.last_seen) != len(registry.devices):
+            self.memory.devices_changed()
+        elif len(self.memory.newest.measured_at) != len(registry.series_device):
+            self.memory.grow()
+
+    def _save_newcomers(self, tx: Connection) -> None:
+        registry = self.memory.registry
+        fresh = registry.devices[self.saved_devices : len(self.memory.presence.last_seen)]
+        if fresh:
+            device_records.add_devices(tx, fresh)
+        rows = [
+            {"number": n, "device": registry.series_device[n], "metric": registry.series_metric[n]}
+            for n in range(self.saved_series, len(self.memory.newest.measured_at))
+        ]
+        if rows:
+            tx.execute(insert(series_table), rows)
+
+    def _check_journal(self) -> None:
+        if self.appender.lag() > FAR_BEHIND and self.number % 50 == 0:
+            with self.records.connect() as tx:
+                _, size = journal_size(tx)
+            if size > self.limits.journal_bytes:
+                raise JournalFull(f"{size:,} bytes wait for the readings store")
+
+    def _adopt(self, judged: Judged, now: int) -> None:
+        memory = self.memory
+        memory.newest.adopt(judged.change)
+        memory.engine.adopt(judged.outcome)
+        memory.presence.adopt(judged.heard)
+        memory.clocks.adopt(judged.clock_changes)
+        memory.ranges.adopt(judged.range_changes)
+        memory.ledger.add(now, judged.counts)
+        memory.remember(judged.arrivals, self.limits.arrivals)
+        memory.speaks_doors.update(
+            e.device for e in judged.events if e.key != DERIVED and e.name in ("door_opened", "door_closed")
+        )
+        self._advance(judged.settled)
+
+    def _advance(self, settled: Settled | None) -> None:
+        self.number += 1
+        self._saved()
+        if settled is not None:
+            self.appender.settled(self.number, rows_of(settled))
+        else:
+            self.appender.advanced(self.number)
+
+    def _saved(self) -> None:
+        self.saved_devices = len(self.memory.presence.last_seen)
+        self.saved_series = len(self.memory.newest.measured_at)
+
+
+def _save_events(tx: Connection, found: Sequence[EventRow], received_at: Sequence[int]) -> None:
+    if found:
+        rows = [
+            {"device": e.device, "key": e.key, "at": e.measured_at, "name": e.name, "received_at": at,
+             "payload": e.payload}
+            for e, at in zip(found, received_at, strict=True)
+        ]  # fmt: skip
+        tx.execute(insert(events), rows)
+
+
+def _save_statuses(tx: Connection, batch: Batch, registry: Registry, now: int) -> None:
+    for status in batch.statuses:
+        if device_records.set_online(tx, status.device, status.online):
+            device = registry.devices[status.device]
+            emit(tx, now, "presence", {"device": device.id, "kind": device.kind, "online": status.online})

@@ -1,0 +1,137 @@
+"""Makes the settling state again at start: snapshot, then the journal after it, then what people changed meanwhile.
+
+The journal is evaluated with the rules it was settled under (the snapshot carries them); only then are today's rules
+loaded, so a rule edited while the service was down starts afresh and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rules.engine import Engine as RuleEngine
+from sqlalchemy import Connection, Engine, select
+
+from devices.documents import DocumentError
+from devices.kinds import KINDS
+from devices.registry import Device, DeviceStatus, Registry
+from devices.town import Town, TownDevice
+from flow.appender import Appender
+from flow.judging import DERIVED
+from flow.memory import Limits, Memory, book_of
+from flow.readings import SNAPSHOT, Settler
+from flow.service_alarms import CLOCK, RANGE
+from rules.book import RuleBook, load
+from store.readings import ReadingStore
+from store.records import devices as device_records
+from store.records.database import write
+from store.records.journal import every_entry, last_number, load_snapshot
+from store.records.tables import events, occurrences
+
+log = logging.getLogger("gridwhistle.start")
+
+
+def start_settler(
+    records: Engine, readings: ReadingStore, *, book: RuleBook, town: Town | None, limits: Limits, now: int
+) -> Settler:
+    """The settler as the last commit left it, with the town and the rules of today."""
+    with write(records) as tx:
+        if town is not None:
+            device_records.put_grids(tx, town.grids.values())
+            _put_devices(tx, town, now)
+    with records.connect() as tx:
+        registry = device_records.read_registry(tx)
+        saved = load_snapshot(tx, SNAPSHOT)
+        number, body = saved if saved else (0, b"")
+        settled_under = _book_then(body, book)
+        memory = Memory(registry, RuleEngine(settled_under, registry, grid_tree=_grid_tree(town)))
+        memory.devices_changed()
+        if body:
+            memory.restore(body)
+        for entry in every_entry(tx, number):
+            memory.replay(entry, limits.arrivals)
+        _standing_faults(tx, memory)
+        _door_speakers(tx, memory)
+        last = last_number(tx)
+    appender = Appender(records, readings, registry)
+    appender.start(last)
+    settler = Settler(records, memory, appender, limits=limits, number=max(last, appender.applied), book=settled_under)
+    settler.reload(book, now)
+    return settler
+
+
+def _book_then(body: bytes, book: RuleBook) -> RuleBook:
+    files = book_of(body) if body else None
+    if files is None or files == book.files:
+        return book
+    try:
+        return load(files)
+    except DocumentError as error:
+        log.warning("the rules of the last run cannot be read any more; all rules start afresh: %s", error)
+        return book
+
+
+def _put_devices(tx: Connection, town: Town, now: int) -> None:
+    """Devices of the town: new ones are added, known ones take what the files say; status and first_seen stay."""
+    known = device_records.read_registry(tx)
+    fresh: list[Device] = []
+    for wanted in town.devices.values():
+        device = known.get(wanted.id)
+        if device is None:
+            fresh.append(_device(town.site, wanted, len(known.devices) + len(fresh), now))
+        else:
+            update = _device(town.site, wanted, device.number, device.first_seen)
+            quarantined = device.status is DeviceStatus.QUARANTINED  # whoever wrote it into the town has approved it
+            status = DeviceStatus.ACTIVE if quarantined else device.status
+            device_records.put_device(tx, replace(update, status=status))
+    device_records.add_devices(tx, fresh)
+
+
+def _device(site: str, wanted: TownDevice, number: int, first_seen: int) -> Device:
+    at = wanted.at or (None, None)
+    return Device(
+        number=number,
+        id=wanted.id,
+        site=site,
+        kind=wanted.kind,
+        name=wanted.name,
+        grid=wanted.grid,
+        attributes=dict(wanted.attributes),
+        tags=wanted.tags,
+        interval_s=wanted.interval or KINDS[wanted.kind].interval_s,
+        silent_after_s=wanted.silent_after,
+        latitude=at[0],
+        longitude=at[1],
+        keeper=wanted.keeper,
+        keeper_phone=wanted.keeper_phone,
+        person=wanted.person,
+        person_address=wanted.person_address,
+        first_seen=first_seen,
+    )
+
+
+def _grid_tree(town: Town | None) -> Mapping[str, frozenset[str]]:
+    """Every grid → itself and the grids below it."""
+    return {grid: town.under(grid) for grid in town.grids} if town else {}
+
+
+def _standing_faults(tx: Connection, memory: Memory) -> None:
+    """Faults stand where their occurrence stands: the database and the journal are one commit."""
+    registry: Registry = memory.registry
+    standing = select(occurrences).where(occurrences.c.cleared_at.is_(None), occurrences.c.rule.in_((CLOCK, RANGE)))
+    for row in tx.execute(standing):
+        device = registry.get(row.device)
+        if device is None:
+            continue
+        if row.rule == CLOCK:
+            memory.clocks.standing[device.number] = (row.raised_at, row.first_value or 0.0)
+            continue
+        series = registry.find_series(device.number, row.metric)
+        if series is not None:
+            memory.ranges.standing[series] = (row.raised_at, row.first_value or 0.0)
+
+
+def _door_speakers(tx: Connection, memory: Memory) -> None:
+    spoken = select(events.c.device).where(events.c.name.in_(("door_opened", "door_closed")), events.c.key != DERIVED)
+    memory.speaks_doors.update(tx.execute(spoken.distinct()).scalars())

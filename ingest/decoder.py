@@ -1,0 +1,162 @@
+"""From a PUBLISH to columns: whose topic it is, which format reads it, what happens to the unknown.
+
+A topic is looked at once and remembered; after that a message costs its JSON and one look-up per value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso
+from devices.kinds import KINDS
+from devices.names import is_name
+from devices.registry import Device, DeviceStatus, Registry
+from ingest.columns import Builder, digest
+from ingest.formats.native import Arrived, Route, read_events, read_readings, read_status
+
+FILTERS = ("gw/v1/#",)
+# Topics remembered. A hostile publisher can invent topics without end; beyond this the memory starts again.
+MAX_ROUTES = 200_000
+MAX_UNKNOWN = 1_000
+DUP, RETAIN = 0x08, 0x01
+
+
+class UnknownDevices(StrEnum):
+    QUARANTINE = "quarantine"
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+
+
+class _No(Exception):
+    """This topic is not for us: reason and detail of the refusal."""
+
+    def __init__(self, reason: str, detail: str, device: int = -1) -> None:
+        super().__init__(detail)
+        self.reason, self.detail, self.device = reason, detail, device
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    """A topic that is ours or not about readings."""
+
+
+class Decoder:
+    """`now` is the rule clock in microseconds; `first_arrival(packet_id, digest)` when a redelivered packet came."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        unknown: UnknownDevices,
+        now: Callable[[], int],
+        first_arrival: Callable[[int, bytes], int | None],
+    ) -> None:
+        self.builder = Builder()
+        self._registry = registry
+        self._unknown = unknown
+        self._now = now
+        self._first_arrival = first_arrival
+        self._routes: dict[bytes, Route | _Ignored] = {}
+        self._last = 0
+        self._quarantined = sum(d.status is DeviceStatus.QUARANTINED for d in registry.devices)
+
+    def forget_routes(self) -> None:
+        """A device's status changed: look at every topic afresh."""
+        self._routes.clear()
+        self._quarantined = sum(d.status is DeviceStatus.QUARANTINED for d in self._registry.devices)
+
+    def feed(self, topic: bytes, payload: bytes, first: int, packet_id: int) -> None:
+        """One PUBLISH; `first` is its first byte."""
+        if packet_id:
+            self.builder.packet_ids.append(packet_id)
+        route = self._routes.get(topic)
+        if route is None:
+            try:
+                route = self._route(topic)
+            except _No as no:
+                shown = topic.decode(errors="backslashreplace")[:1000]
+                self.builder.refuse(shown, payload, no.reason, no.detail, no.device)
+                return
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes.clear()
+            self._routes[topic] = route
+        if type(route) is not Route:
+            return
+        # No two elements share an instant of arrival, so that values timed by it never replace one another.
+        stamp = self._now()
+        if stamp <= self._last:
+            stamp = self._last + 1
+        first_at = self._first_arrival(packet_id, digest(payload)) if first & DUP and packet_id else None
+        arrived = Arrived(stamp, first_at, bool(first & RETAIN), packet_id)
+        if route.channel == "readings":
+            used = read_readings(route, payload, arrived, self.builder, self._registry)
+        elif route.channel == "events":
+            used = read_events(route, payload, arrived, self.builder, self._registry)
+        else:
+            used = 1
+            read_status(route, payload, self.builder)
+        self._last = stamp + used
+
+    def _route(self, topic: bytes) -> Route | _Ignored:
+        """Raises _No with the reason for a topic nobody here listens to."""
+        try:
+            text = topic.decode()
+        except UnicodeDecodeError as error:
+            raise _No("bad_topic", "not UTF-8") from error
+        parts = text.split("/")
+        if len(parts) == 4 and parts[3] == "clock":
+            return _Ignored()  # site clocks: the subscriber takes the one it follows, the rest say nothing to us
+        if len(parts) in (6, 7) and parts[5] == "commands":
+            return _Ignored()  # sent by us
+        if len(parts) != 6 or parts[5] not in ("readings", "events", "status"):
+            raise _No("bad_topic", "expected gw/v1/{site}/{kind}/{device}/readings, events or status")
+        _, _, site, kind, name, channel = parts
+        if not (is_name(site) and is_name(name)):
+            raise _No("bad_topic", "site and device: expected [a-z0-9][a-z0-9_-]{0,63}")
+        if kind not in KINDS:
+            raise _No("bad_topic", f"unknown kind {kind[:64]!r}; one of {', '.join(KINDS)}")
+        return Route(text, channel, self._device(site, kind, name), KINDS[kind])
+
+    def _device(self, site: str, kind: str, name: str) -> Device:
+        device = self._registry.get(name)
+        if device is None:
+            return self._newcomer(site, kind, name)
+        if device.status is DeviceStatus.REJECTED:
+            raise _No("rejected_device", f"{name} was rejected", device.number)
+        if (device.site, device.kind) != (site, kind):
+            detail = f"{name} is a {device.kind} of {device.site}, not a {kind} of {site}"
+            raise _No("wrong_topic", detail, device.number)
+        return device
+
+    def _newcomer(self, site: str, kind: str, name: str) -> Device:
+        if self._unknown is UnknownDevices.REFUSE:
+            raise _No("unknown_device", f"{name} is not registered")
+        status = DeviceStatus.ACTIVE
+        if self._unknown is UnknownDevices.QUARANTINE:
+            status = DeviceStatus.QUARANTINED
+            if self._quarantined >= MAX_UNKNOWN:
+                raise _No("too_many_unknown", f"{MAX_UNKNOWN:,} unknown devices already wait for approval")
+            self._quarantined += 1
+        interval = KINDS[kind].interval_s
+        return self._registry.add(
+            Device(0, name, site, kind, status=status, interval_s=interval, first_seen=self._now())
+        )
+
+
+def read_clock(payload: bytes) -> int | None:
+    """The instant of a clock message ({"at": …} or bare), microseconds; None if it says none."""
+    try:
+        said = msgspec.json.decode(payload)
+        said = said.get("at") if isinstance(said, dict) else said
+        if isinstance(said, str):
+            return from_iso(said)
+        if isinstance(said, (int, float)) and not isinstance(said, bool):
+            at = round(said * MILLISECOND)
+            return at if MIN_INSTANT <= at <= MAX_INSTANT else None
+    except (msgspec.DecodeError, ValueError, OverflowError, RecursionError):
+        return None
+    return None

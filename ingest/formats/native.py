@@ -1,0 +1,234 @@
+"""The native format: `gw/v1/{site}/{kind}/{device}/readings|events|status` with JSON (docs/architecture.md §8).
+
+A bad metric refuses itself and not its siblings; a payload that is not JSON is one refusal. NaN and infinity are not
+JSON and end here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from devices.batch import EventRow, Status
+from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso
+from devices.kinds import Kind
+from devices.registry import EVENT, Device, Registry
+from ingest.columns import Builder, digest
+
+# One packet of a second's readings is a few hundred bytes; a list of a day's backlog some hundred thousand.
+MAX_PAYLOAD = 512 * 1024
+# Names in refusals are the sender's text: bounded before they go anywhere.
+SHOWN = 80
+FINITE = 1.7976931348623157e308
+
+_REFUSED = object()
+_json = msgspec.json.Decoder()
+_dump = msgspec.json.Encoder().encode
+
+
+@dataclass(slots=True)
+class Route:
+    """A device's topic, decoded once. `keys` maps a metric's name to its series."""
+
+    topic: str
+    channel: str
+    device: Device
+    kind: Kind
+    keys: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """How a packet came: when, and when it first came if it is a redelivery; retained by the broker or live."""
+
+    received_at: int
+    first_at: int | None
+    retained: bool
+    packet_id: int
+
+
+def read_readings(route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry) -> int:
+    """Elements added; each takes one microsecond of arrival, so that no two share an instant by arriving together."""
+    found = _parse(route, payload, builder)
+    if found is _REFUSED:
+        return 0
+    elements = [found] if type(found) is dict else found
+    if type(elements) is not list:
+        builder.refuse(
+            route.topic, payload, "malformed", "expected a JSON object or a list of them", route.device.number
+        )
+        return 0
+    timed_by_arrival = False
+    for position, element in enumerate(elements):
+        if type(element) is not dict:
+            detail = f"element {position} is not a JSON object"
+            builder.refuse(route.topic, payload, "malformed", detail, route.device.number)
+            continue
+        timed_by_arrival |= _read_element(route, element, arrived, builder, registry, position)
+    if timed_by_arrival and arrived.packet_id:
+        builder.remember(arrived.packet_id, payload, arrived.first_at or arrived.received_at)
+    return len(elements)
+
+
+def _read_element(  # noqa: PLR0917 - the hot path: no object to carry them
+    route: Route, element: dict[str, Any], arrived: Arrived, builder: Builder, registry: Registry, position: int
+) -> bool:
+    """Add the element's rows; True if it carries no time of its own."""
+    keys = route.keys
+    series, values = builder.series, builder.values
+    before = len(series)
+    said: Any = None
+    for name, value in element.items():
+        number = keys.get(name)
+        if number is None:
+            if name == "at":
+                said = value
+                continue
+            if name == "seq":
+                continue
+            number = _new_key(route, name, value, builder, registry)
+            if number is None:
+                continue
+        kind = type(value)
+        if kind is float or kind is bool or (kind is int and -FINITE <= value <= FINITE):
+            series.append(number)
+            values.append(value)
+        elif value is not None:
+            _refuse_value(route, name, value, builder, "wrong_type", "expected a number, true, false or null")
+    received_at = (arrived.first_at or arrived.received_at) + position
+    if said is None:
+        measured_at = received_at
+        if arrived.retained:
+            _drop(route, element, builder, before, "retained_without_time")
+            return False
+    else:
+        parsed = _instant(said)
+        if parsed is None:
+            _drop(route, element, builder, before, "bad_time")
+            return False
+        measured_at = parsed
+    builder.rows.append(len(series) - before)
+    builder.device.append(route.device.number)
+    builder.measured_at.append(measured_at)
+    builder.received_at.append(received_at)
+    return said is None
+
+
+def _new_key(route: Route, name: str, value: Any, builder: Builder, registry: Registry) -> int | None:
+    """The series of a metric met for the first time on this topic, or None and a refusal."""
+    if name not in route.kind.metrics:
+        known = ", ".join(route.kind.metrics)
+        _refuse_value(route, name, value, builder, "unknown_metric", f"a {route.kind.name} has {known}")
+        return None
+    number = route.keys[name] = registry.series(route.device.number, name)
+    return number
+
+
+def _refuse_value(  # noqa: PLR0917 - one row
+    route: Route, name: str, value: Any, builder: Builder, reason: str, detail: str
+) -> None:
+    shown = name[:SHOWN]
+    payload = _dump({shown: value if isinstance(value, (int, float, bool)) else str(value)[:SHOWN]})
+    builder.refuse(route.topic, payload, reason, f"{shown}: {detail}", route.device.number)
+
+
+def _drop(route: Route, element: dict[str, Any], builder: Builder, before: int, reason: str) -> None:
+    """Refuse every value of an element whose instant cannot be told; one without values counts one."""
+    gone = len(builder.series) - before
+    del builder.series[before:]
+    del builder.values[before:]
+    detail = {
+        "bad_time": "at: expected epoch milliseconds or ISO 8601 with an offset, 1970 to 9999",
+        "retained_without_time": "a retained message without `at` says nothing of when",
+    }[reason]
+    payload = _dump({k[:SHOWN]: v for k, v in list(element.items())[:64]})
+    builder.refuse(route.topic, payload, reason, detail, route.device.number, max(gone, 1))
+
+
+def read_events(route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry) -> int:
+    found = _parse(route, payload, builder)
+    if found is _REFUSED:
+        return 0
+    elements = [found] if type(found) is dict else found
+    if type(elements) is not list:
+        builder.refuse(
+            route.topic, payload, "malformed", "expected a JSON object or a list of them", route.device.number
+        )
+        return 0
+    timed_by_arrival = False
+    for position, element in enumerate(elements):
+        timed_by_arrival |= _read_event(route, element, arrived, builder, registry, position)
+    if timed_by_arrival and arrived.packet_id:
+        builder.remember(arrived.packet_id, payload, arrived.first_at or arrived.received_at)
+    return len(elements)
+
+
+def _read_event(  # noqa: PLR0917 - as _read_element
+    route: Route, element: Any, arrived: Arrived, builder: Builder, registry: Registry, position: int
+) -> bool:
+    number = route.device.number
+    raw = _dump(element)
+    name = element.get("event") if type(element) is dict else None
+    if not isinstance(name, str) or name not in route.kind.events:
+        known = ", ".join(sorted(route.kind.events)) or "no events"
+        builder.refuse(route.topic, raw, "unknown_event", f"event: a {route.kind.name} has {known}", number)
+        return False
+    said, received_at = element.get("at"), (arrived.first_at or arrived.received_at) + position
+    at = received_at if said is None else _instant(said)
+    if at is None or (said is None and arrived.retained):
+        reason = "bad_time" if at is None else "retained_without_time"
+        builder.refuse(route.topic, raw, reason, "at: expected epoch milliseconds or ISO 8601 with an offset", number)
+        return False
+    identity = element.get("id")
+    key = str(identity)[:128] if isinstance(identity, (str, int)) else digest(raw).hex()
+    series = registry.series(number, EVENT + name)
+    builder.events.append(EventRow(series, len(builder.rows), number, name, key, at, raw))
+    builder.rows.append(0)
+    builder.device.append(number)
+    builder.measured_at.append(at)
+    builder.received_at.append(received_at)
+    return said is None
+
+
+_ONLINE = {b"online": True, b"offline": False, b'"online"': True, b'"offline"': False}
+
+
+def read_status(route: Route, payload: bytes, builder: Builder) -> None:
+    """`online` or `offline`, bare or as JSON {"state": …}; a good status is no reading and not in the ledger."""
+    online = _ONLINE.get(payload.strip().lower())
+    if online is None and payload:
+        found = _parse(route, payload, builder)
+        state = found.get("state") if isinstance(found, dict) else None
+        online = {"online": True, "offline": False}.get(state) if isinstance(state, str) else None
+        if found is not _REFUSED and online is None:
+            builder.refuse(route.topic, payload, "bad_status", "expected online or offline", route.device.number)
+    if online is not None:
+        builder.statuses.append(Status(route.device.number, online))
+
+
+def _parse(route: Route, payload: bytes, builder: Builder) -> Any:
+    """The JSON value, or _REFUSED once it is refused."""
+    if len(payload) > MAX_PAYLOAD:
+        detail = f"{len(payload):,} bytes; at most {MAX_PAYLOAD:,}"
+        builder.refuse(route.topic, payload, "too_large", detail, route.device.number)
+        return _REFUSED
+    try:
+        return _json.decode(payload)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        builder.refuse(route.topic, payload, "malformed", str(error) or "nested too deeply", route.device.number)
+        return _REFUSED
+
+
+def _instant(said: Any) -> int | None:
+    """Microseconds since 1970 UTC, or None."""
+    try:
+        if type(said) is str:
+            return from_iso(said)
+        if type(said) is int or type(said) is float:
+            at = said * MILLISECOND if type(said) is int else round(said * MILLISECOND)
+            return at if MIN_INSTANT <= at <= MAX_INSTANT else None
+    except (ValueError, OverflowError):
+        return None
+    return None

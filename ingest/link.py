@@ -1,0 +1,201 @@
+"""One connection to the broker, from CONNECT to its end; `subscriber` opens the next.
+
+Every PUBLISH goes straight from the socket's bytes to the sink, without an object of its own. The one thing to know:
+nothing here acknowledges; the subscriber does, after the commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ingest import wire
+
+log = logging.getLogger("gridwhistle.link")
+
+# topic, payload, first byte of the packet (DUP 0x08, QoS 0x06, RETAIN 0x01), packet id (0 at QoS 0)
+Sink = Callable[[bytes, bytes, int, int], None]
+
+# A length the broker has no business sending; Mosquitto's own ceiling is 256 MB.
+MAX_PACKET = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`keep_alive` and `session_expiry` in seconds; the session survives that long without us."""
+
+    client_id: str
+    receive_maximum: int
+    username: str | None = None
+    password: bytes | None = field(default=None, repr=False)
+    keep_alive: int = 30
+    session_expiry: int = 7 * 24 * 3600
+
+
+class Refused(Exception):
+    """The broker would not have us; `code` is its CONNACK reason."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the broker refused the connection (reason {code:#04x})")
+        self.code = code
+
+
+class Link(asyncio.Protocol):
+    """`connected` and `subscribed` resolve or fail; `closed` resolves with the DISCONNECT reason, None without one."""
+
+    def __init__(self, options: Options, version: int, sink: Sink) -> None:
+        loop = asyncio.get_running_loop()
+        self._options = options
+        self._version = version
+        self._sink = sink
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+        self._packet_id = 0
+        self._heard = self._sent = loop.time()
+        self._paused = False
+        self._reason: int | None = None
+        self._keep_alive = options.keep_alive
+        self._pinger: asyncio.TimerHandle | None = None
+        self.connected: asyncio.Future[wire.Connack] = loop.create_future()
+        self.subscribed: asyncio.Future[list[int]] = loop.create_future()
+        self.closed: asyncio.Future[int | None] = loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        o = self._options
+        self._write(
+            wire.connect(
+                o.client_id, version=self._version, keep_alive=o.keep_alive, receive_maximum=o.receive_maximum,
+                session_expiry=o.session_expiry, username=o.username, password=o.password,
+            )
+        )  # fmt: skip
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._pinger is not None:
+            self._pinger.cancel()
+        for waiting in (self.connected, self.subscribed):
+            if not waiting.done():
+                waiting.set_exception(exc or ConnectionResetError("the broker closed the connection"))
+                waiting.exception()  # whoever waits still gets it; nobody waiting is no error
+        if not self.closed.done():
+            self.closed.set_result(self._reason)
+
+    def subscribe(self, filters: Iterable[str]) -> None:
+        self._write(wire.subscribe(self._next_id(), filters, version=self._version))
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        self._write(wire.publish(topic, payload, packet_id=self._next_id(), version=self._version))
+
+    def acknowledge(self, packet_ids: Iterable[int]) -> None:
+        self._write(wire.pubacks(packet_ids))
+
+    def pause(self) -> None:
+        """Stop reading: the broker's queue grows instead of our memory."""
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
+            self._heard = asyncio.get_running_loop().time()
+            self._transport.resume_reading()
+
+    def close(self) -> None:
+        """Say goodbye; the session stays at the broker."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._write(wire.disconnect())
+            self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        if self._rest:
+            data = self._rest + data
+        try:
+            self._rest = data[self._read(data) :]
+        except (wire.ProtocolError, IndexError) as error:
+            log.error("the broker sent what is not MQTT: %s", error)
+            assert self._transport is not None
+            self._transport.abort()
+
+    def _read(self, data: bytes) -> int:
+        """Hand on every whole packet; how many bytes they were."""
+        position, size, sink, v5 = 0, len(data), self._sink, self._version == wire.V5
+        while size - position >= 2:
+            first = data[position]
+            length = data[position + 1]
+            start = position + 2
+            if length >= 0x80:
+                shift = 7
+                length &= 0x7F
+                while True:
+                    if start >= size:
+                        return position
+                    byte = data[start]
+                    start += 1
+                    length |= (byte & 0x7F) << shift
+                    if byte < 0x80:
+                        break
+                    shift += 7
+                if length > MAX_PACKET or shift > 21:
+                    raise wire.ProtocolError(f"a packet of {length:,} bytes")
+            end = start + length
+            if end > size:
+                return position
+            if first & 0xF0 == wire.PUBLISH:
+                body = start + 2 + (data[start] << 8 | data[start + 1])
+                topic = data[start + 2 : body]
+                packet_id = 0
+                if first & 0x06:
+                    packet_id = data[body] << 8 | data[body + 1]
+                    body += 2
+                if v5:
+                    properties = data[body]
+                    if properties < 0x80:
+                        body += 1 + properties
+                    else:
+                        properties, body = wire.read_length(data, body)
+                        body += properties
+                sink(topic, data[body:end], first, packet_id)
+            else:
+                self._control(first, data[start:end])
+            position = end
+        return position
+
+    def _control(self, first: int, body: bytes) -> None:
+        kind = first & 0xF0
+        if kind == wire.CONNACK and not self.connected.done():
+            connack = wire.read_connack(body, version=self._version)
+            if connack.code:
+                self.connected.set_exception(Refused(connack.code))
+            else:
+                self._keep_alive = connack.properties.get(wire.SERVER_KEEP_ALIVE, self._keep_alive)
+                self.connected.set_result(connack)
+                self._ping()
+        elif kind == wire.SUBACK and not self.subscribed.done():
+            self.subscribed.set_result(wire.read_suback(body, version=self._version))
+        elif kind == wire.DISCONNECT:
+            self._reason = body[0] if body else 0
+
+    def _ping(self) -> None:
+        """§3.1.2.10: something is sent at least every keep-alive; hearing nothing for one and a half is the end."""
+        loop = asyncio.get_running_loop()
+        if not self._keep_alive or self._transport is None:
+            return
+        if not self._paused and loop.time() - self._heard > 1.5 * self._keep_alive:
+            log.warning("nothing from the broker for %.0f s", loop.time() - self._heard)
+            self._transport.abort()
+            return
+        self._write(wire.PINGREQ)
+        self._pinger = loop.call_later(self._keep_alive / 2, self._ping)
+
+    def _next_id(self) -> int:
+        self._packet_id = self._packet_id % 0xFFFF + 1
+        return self._packet_id
+
+    def _write(self, data: bytes) -> None:
+        if data and self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)

@@ -1,0 +1,312 @@
+"""Keeps the session with the broker, hands over batches in order, acknowledges what is committed.
+
+The order of everything: decode → settle (commit) → acknowledge. While one batch settles the next one grows; when it
+has grown to its limit the socket is not read any more and the broker's queue takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from devices.batch import Batch
+from ingest import wire
+from ingest.decoder import FILTERS, Decoder, read_clock
+from ingest.link import Link, Options, Refused
+
+log = logging.getLogger("gridwhistle.subscriber")
+
+BACKOFF_S = (0.5, 1, 2, 5, 10, 30)
+SETTLE_RETRY_S = (0.1, 0.5, 1, 2, 5)
+# A marker goes out this often; the time it takes to come back through our own queue is the lag.
+MARKER_EVERY_S = 10.0
+# Batches and clock marks that may wait while one settles; at speed 60 a second brings about a dozen.
+MOST_SEALED = 32
+
+
+class SessionTaken(Exception):
+    """Another client connected with our client id; going on would be a war of reconnects."""
+
+
+class Centre(Protocol):
+    """What the subscriber hands over to, in the order of arrival, one call at a time."""
+
+    async def settle(self, batch: Batch, now: int) -> None:
+        """Commit the batch, or raise and have changed nothing."""
+
+    async def clock(self, now: int) -> None:
+        """The data clock moved (clock.source = data)."""
+
+    async def drained(self, now: int) -> None:
+        """The link is up and everything that waited at the broker has been settled."""
+
+    async def lost(self) -> None:
+        """The link went down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`tls` is None for a plain connection."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """A batch is handed over when it has `rows` values or its first one is `after_s` old."""
+
+    rows: int = 20_000
+    after_s: float = 0.05
+
+
+@dataclass(slots=True)
+class _Sealed:
+    """A batch ready to settle, its acknowledgements and the link they belong to; or a mark between batches."""
+
+    batch: Batch | None
+    packet_ids: list[int]
+    link: Link | None
+    now: int
+    mark: str = ""  # "clock" or "drained"
+
+
+class Subscriber:
+    def __init__(
+        self,
+        address: Address,
+        options: Options,
+        decoder: Decoder,
+        centre: Centre,
+        *,
+        now: Callable[[], int],
+        flush: Flush | None = None,
+        data_clock: Callable[[int], None] | None = None,
+        clock_topic: str | None = None,
+    ) -> None:
+        """`clock_topic` names the clock this installation follows and `data_clock` takes its instants; None both."""
+        self._address = address
+        self._options = options
+        self._decoder = decoder
+        self._centre = centre
+        self._now = now
+        self._flush = flush or Flush()
+        self._data_clock = data_clock
+        self._clock_topic = clock_topic.encode() if clock_topic else None
+        self._marker_topic = f"gridwhistle/{options.client_id}/marker".encode()
+        self._version = wire.V5
+        self._link: Link | None = None
+        self._sealed: deque[_Sealed] = deque()
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = False
+        self._markers: dict[bytes, float] = {}
+        self._stopping = False
+        self.up = False
+        self.drained = False
+        self.lag_s = 0.0
+        self.trouble: str | None = "not connected yet"
+        self.messages = 0
+
+    async def run(self) -> None:
+        """Until `stop`; raises SessionTaken. Reconnects by itself, with back-off and jitter."""
+        settling = asyncio.create_task(self._settle_all(), name="settle")
+        try:
+            await self._keep_connected(settling)
+        finally:
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
+
+    async def stop(self, timeout: float = 8.0) -> None:
+        """Settle and acknowledge what has arrived, then leave; the session stays at the broker."""
+        self._stopping = True
+        if self._link is not None:
+            self._link.pause()
+        self._seal()
+        deadline = asyncio.get_running_loop().time() + timeout
+        while self._sealed and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        if self._link is not None:
+            self._link.close()
+
+    async def _keep_connected(self, settling: asyncio.Task[None]) -> None:
+        failures = 0
+        while not self._stopping:
+            try:
+                reason = await self._one_connection(settling)
+                failures = 0
+            except Refused as error:
+                if error.code in wire.UNSUPPORTED_VERSION and self._version == wire.V5:
+                    log.info("the broker does not speak MQTT 5; going on with 3.1.1")
+                    self._version = wire.V311
+                    continue
+                self.trouble, reason = str(error), None
+            except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
+                self.trouble, reason = f"{self._address.host}:{self._address.port}: {error or 'timed out'}", None
+            if reason == wire.SESSION_TAKEN_OVER and not self._stopping:
+                raise SessionTaken(f"another client connected as {self._options.client_id!r}")
+            if self._stopping:
+                return
+            pause = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
+            failures += 1
+            log.warning("no link to the broker: %s; trying again in about %.1f s", self.trouble, pause)
+            # Jitter: a hall full of services must not come back to a restarted broker in step.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+
+    async def _one_connection(self, settling: asyncio.Task[None]) -> int | None:
+        """Connect, subscribe and stay until it ends; the DISCONNECT reason."""
+        loop = asyncio.get_running_loop()
+        make = loop.create_connection(
+            lambda: Link(self._options, self._version, self._receive),
+            self._address.host,
+            self._address.port,
+            ssl=self._address.tls,
+        )
+        _, link = await asyncio.wait_for(make, 10)
+        self._link = link
+        try:
+            connack = await asyncio.wait_for(asyncio.shield(link.connected), 10)
+            link.subscribe([*FILTERS, self._marker_topic.decode()])
+            granted = await asyncio.wait_for(asyncio.shield(link.subscribed), 10)
+            if any(code >= 0x80 for code in granted):
+                raise ConnectionRefusedError(f"the broker does not let us subscribe to {', '.join(FILTERS)}")
+            log.info("link up, session %s", "resumed" if connack.session_present else "new")
+            self.up, self.trouble = True, None
+            marking = asyncio.create_task(self._mark(link), name="marker")
+            try:
+                ends: set[asyncio.Future[Any]] = {link.closed, settling}
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                marking.cancel()
+            if settling.done():
+                settling.result()
+            return link.closed.result()
+        finally:
+            link.close()
+            was_up, self.up, self.drained, self._link = self.up, False, False, None
+            if was_up and not self._stopping:
+                self.trouble = self.trouble or "the broker closed the connection"
+                await self._centre.lost()
+
+    async def _mark(self, link: Link) -> None:
+        """Send ourselves a marker now and then: it queues behind everything that waits for us at the broker."""
+        self._markers.clear()
+        while True:
+            token = secrets.token_hex(8).encode()
+            self._markers[token] = asyncio.get_running_loop().time()
+            link.publish(self._marker_topic.decode(), token)
+            await asyncio.sleep(MARKER_EVERY_S)
+            oldest = min(self._markers.values(), default=None)
+            if oldest is not None:
+                self.lag_s = asyncio.get_running_loop().time() - oldest
+
+    def _receive(self, topic: bytes, payload: bytes, first: int, packet_id: int) -> None:
+        self.messages += 1
+        if topic == self._clock_topic:
+            self._receive_clock(payload, packet_id)
+        elif topic == self._marker_topic:
+            self._receive_marker(payload, packet_id)
+        else:
+            self._decoder.feed(topic, payload, first, packet_id)
+        builder = self._decoder.builder
+        if len(builder.series) >= self._flush.rows:
+            self._due = True
+            self._wake.set()
+            self._hold()
+        elif self._timer is None and builder:
+            self._timer = asyncio.get_running_loop().call_later(self._flush.after_s, self._fall_due)
+
+    def _receive_clock(self, payload: bytes, packet_id: int) -> None:
+        at = read_clock(payload)
+        self._seal()
+        if at is not None and self._data_clock is not None and at > self._now():
+            self._data_clock(at)
+        self._sealed.append(_Sealed(None, [packet_id] if packet_id else [], self._link, self._now(), "clock"))
+        self._wake.set()
+        self._hold()
+
+    def _hold(self) -> None:
+        """Stop reading while more is sealed than one settling and one waiting batch, counting clock marks too."""
+        full = len(self._decoder.builder.series) >= self._flush.rows
+        if self._link is not None and ((full and self._sealed) or len(self._sealed) >= MOST_SEALED):
+            self._link.pause()
+
+    def _receive_marker(self, payload: bytes, packet_id: int) -> None:
+        if packet_id:
+            self._decoder.builder.packet_ids.append(packet_id)
+        sent = self._markers.pop(payload, None)
+        if sent is None:
+            return  # of an earlier connection
+        self.lag_s = asyncio.get_running_loop().time() - sent
+        if not self.drained:
+            self.drained = True
+            self._seal()
+            self._sealed.append(_Sealed(None, [], self._link, self._now(), "drained"))
+            self._wake.set()
+
+    def _fall_due(self) -> None:
+        self._timer = None
+        self._due = True
+        self._wake.set()
+
+    def _seal(self) -> None:
+        """Close the batch that grows, so that what comes now is in the next."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._due = False
+        if self._decoder.builder:
+            now = self._now()
+            batch, packet_ids = self._decoder.builder.take()
+            self._sealed.append(_Sealed(batch, packet_ids, self._link, now))
+            self._wake.set()
+
+    async def _settle_all(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._due:
+                self._seal()
+            while self._sealed:
+                await self._settle_one(self._sealed[0])
+                self._sealed.popleft()
+                if self._link is not None and not self._stopping:
+                    self._link.resume()
+                if self._due:
+                    self._seal()
+
+    async def _settle_one(self, sealed: _Sealed) -> None:
+        if sealed.mark == "clock":
+            await self._persist(lambda: self._centre.clock(sealed.now))
+        elif sealed.mark == "drained":
+            await self._persist(lambda: self._centre.drained(sealed.now))
+        batch = sealed.batch
+        if batch is not None:
+            await self._persist(lambda: self._centre.settle(batch, sealed.now))
+        # A packet of an earlier connection comes again by itself; its old id may be another packet's now.
+        if sealed.packet_ids and sealed.link is not None and sealed.link is self._link:
+            sealed.link.acknowledge(sealed.packet_ids)
+
+    async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        """Until it is done: what cannot be committed is not acknowledged, and nothing behind it is settled first."""
+        failures = 0
+        while True:
+            try:
+                await attempt()
+                if failures:
+                    self.trouble = None
+                    log.info("settling goes on")
+                return
+            except Exception as error:
+                self.trouble = f"cannot commit: {error}"
+                log.exception("a batch could not be settled; trying again")
+                await asyncio.sleep(SETTLE_RETRY_S[min(failures, len(SETTLE_RETRY_S) - 1)])
+                failures += 1
