@@ -109,6 +109,8 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         try:
             self._last = await self.newest()
+            # Clients may have come before: what they missed is in the table.
+            self._publish()
             while True:
                 try:
                     await self._poll()
