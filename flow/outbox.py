@@ -1,4 +1,4 @@
-"""Messages that must go out: written in the transaction that causes them, claimed, sent, marked.
+"""Messages that must go out: written in the transaction that causes them (flow.messages), claimed, sent, marked.
 
 A crash between sending and marking sends a message twice with the same key: twice beats never. A claim is a lease: a
 worker that dies holding one delays the message by LEASE and loses nothing.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, Engine, and_, insert, or_, select, update
+from sqlalchemy import ColumnElement, Engine, and_, or_, select, update
 
 from devices.instants import HOUR, MINUTE, SECOND
 from store.records.database import write
@@ -24,7 +24,8 @@ LONGEST_RETRY = HOUR
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`body` is JSON: `title` and `text` for people, the rest for machines. `attempts` counts this one."""
+    """Claimed for sending. `body` is JSON: `zh` and `en` for people, the rest for machines; `created_at` is rule time;
+    `attempts` counts this one."""
 
     id: int
     key: str
@@ -41,12 +42,6 @@ class DeadLetter:
     dead_at: int
     attempts: int
     last_error: str
-
-
-def put(tx: Connection, now: int, *, key: str, channel: str, body: Mapping[str, object]) -> None:
-    """Add a message to the transaction. A key that is there already is the same message: nothing is added."""
-    values = {"key": key, "channel": channel, "body": dict(body), "created_at": now, "due_at": now, "attempts": 0}
-    tx.execute(insert(outbox).prefix_with("OR IGNORE", dialect="sqlite").values(values))
 
 
 def claim(records: Engine, now: int, limit: int, *, channel: str | None = None) -> list[Message]:

@@ -35,8 +35,8 @@ class AppriseChannel:
 
 
 def title_and_text(message: Message) -> tuple[str, str]:
-    """For people. The key closes the text: whoever gets a message twice sees that it is one."""
-    title = str(message.body.get("title") or message.channel)
-    rest = {name: value for name, value in message.body.items() if name not in {"title", "text"}}
-    text = str(message.body.get("text") or json.dumps(rest, ensure_ascii=False))
-    return title, f"{text}\n[{message.key}]"
+    """For people, Chinese first. The key closes the text: whoever gets a message twice sees that it is one."""
+    zh, en = message.body.get("zh"), message.body.get("en")
+    if not isinstance(zh, str) or not isinstance(en, str):
+        return message.channel, f"{json.dumps(dict(message.body), ensure_ascii=False)}\n[{message.key}]"
+    return zh, f"{zh}\n{en}\n[{message.key}]"

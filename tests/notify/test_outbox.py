@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import Engine, select
 
 from devices.instants import HOUR, MINUTE, SECOND
-from flow.outbox import LEASE, Message, bury_unknown, claim, dead_letters, mark_failed, mark_sent, put
+from flow import messages
+from flow.outbox import LEASE, Message, bury_unknown, claim, dead_letters, mark_failed, mark_sent
 from store.records.database import migrate, open_records, write
 from store.records.tables import outbox
 
@@ -23,18 +24,17 @@ def records(tmp_path: Path) -> Engine:
 
 def post(records: Engine, *keys: str, channel: str = "duty", now: int = NOW) -> None:
     with write(records) as tx:
-        for key in keys:
-            put(tx, now, key=key, channel=channel, body={"title": "水位", "key": key})
+        messages.post(tx, now, [messages.Message(key, {"zh": "水位", "en": key}, channel) for key in keys])
 
 
-def keys(messages: list[Message]) -> list[str]:
-    return [message.key for message in messages]
+def keys(claimed: list[Message]) -> list[str]:
+    return [message.key for message in claimed]
 
 
 def test_a_message_is_claimed_once_until_its_lease_ends(records: Engine) -> None:
     post(records, "a", "b")
     first = claim(records, NOW, 10)
-    assert [(m.key, m.channel, m.body["title"], m.attempts) for m in first] == [
+    assert [(m.key, m.channel, m.body["zh"], m.attempts) for m in first] == [
         ("a", "duty", "水位", 1),
         ("b", "duty", "水位", 1),
     ]
@@ -45,7 +45,7 @@ def test_a_message_is_claimed_once_until_its_lease_ends(records: Engine) -> None
 
 def test_a_message_of_a_rolled_back_transaction_was_never_there(records: Engine) -> None:
     with records.connect().execution_options(gridwhistle_writes=True) as tx:
-        put(tx, NOW, key="a", channel="duty", body={})
+        messages.post(tx, NOW, [messages.Message("a", {})])
         tx.rollback()
     assert claim(records, NOW, 10) == []
 
@@ -57,11 +57,11 @@ def test_the_same_key_is_the_same_message(records: Engine) -> None:
 
 
 def test_oldest_first_up_to_the_limit_and_only_of_the_channel_asked_for(records: Engine) -> None:
-    post(records, "late", now=NOW - 1)
-    post(records, "first", now=NOW - 5)
-    post(records, "night", channel="night", now=NOW - 9)
+    post(records, "night", channel="night")
+    post(records, "first")
+    post(records, "second")
     assert keys(claim(records, NOW, 1, channel="duty")) == ["first"]
-    assert keys(claim(records, NOW, 10, channel="duty")) == ["late"]
+    assert keys(claim(records, NOW, 10, channel="duty")) == ["second"]
     assert keys(claim(records, NOW, 10)) == ["night"]
 
 

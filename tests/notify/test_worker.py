@@ -17,7 +17,8 @@ import pytest
 from sqlalchemy import Engine
 
 from devices.instants import HOUR
-from flow.outbox import LEASE, dead_letters, put
+from flow import messages
+from flow.outbox import LEASE, dead_letters
 from notify.channel import Channel
 from notify.channels import ChannelError, open_channels
 from notify.webhook import Webhook
@@ -44,10 +45,10 @@ def records(tmp_path: Path) -> Engine:
     return open_records(tmp_path / "records.db")
 
 
-def post(records: Engine, *keys: str, channel: str = "duty", now: int = NOW) -> None:
+def post(records: Engine, *keys: str, channel: str = "duty") -> None:
     with write(records) as tx:
-        for key in keys:
-            put(tx, now, key=key, channel=channel, body={"title": "圩内水位超限", "text": f"东圩站 {key}"})
+        body = {"zh": "圩内水位超限", "en": "Level inside above its limit"}
+        messages.post(tx, NOW, [messages.Message(key, body, channel) for key in keys])
 
 
 @contextmanager
@@ -108,7 +109,7 @@ def test_a_message_arrives_as_agreed_as_soon_as_the_worker_is_woken(records: Eng
         "key": "alarm-1-raised",
         "channel": "duty",
         "created_at": "2025-11-21T10:40:00Z",
-        "message": {"title": "圩内水位超限", "text": "东圩站 alarm-1-raised"},
+        "message": {"zh": "圩内水位超限", "en": "Level inside above its limit"},
     }
     assert None not in column(records, "sent_at")
 
@@ -153,7 +154,7 @@ def test_a_receiver_that_refuses_for_good_is_not_asked_again(records: Engine) ->
         receiver.wait_for(1)
         eventually(lambda: dead_letters(records, 10))
         wall.at += 10 * HOUR
-        post(records, "b", now=wall.at)
+        post(records, "b")
         wake()
         assert [got.key for got in receiver.wait_for(2)] == ["a", "b"]
     assert [(d.key, d.last_error) for d in dead_letters(records, 10)] == [("a", "HTTP 422")]
@@ -171,7 +172,7 @@ def test_after_the_last_attempt_the_message_is_dead_and_the_next_one_is_sent(rec
             eventually(lambda: column(records, "claimed_until") == [None])
             wall.at += HOUR
         eventually(lambda: [d.attempts for d in dead_letters(records, 10)] == [3])
-        post(records, "b", now=wall.at)
+        post(records, "b")
         wake()
         assert receiver.wait_for(4)[-1].key == "b"
 
@@ -240,7 +241,7 @@ def test_apprise_sends_title_text_and_key(tmp_path: Path, records: Engine) -> No
         [said] = receiver.unwanted  # Apprise's own JSON is not our webhook's
         receiver.unwanted.clear()
     assert "圩内水位超限" in said
-    assert "东圩站 a\\n[a]" in said
+    assert "Level inside above its limit\\n[a]" in said
 
 
 def test_no_url_reaches_log_database_or_message(records: Engine, caplog: pytest.LogCaptureFixture) -> None:
