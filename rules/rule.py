@@ -1,0 +1,187 @@
+"""One rule of the book: whom it applies to, when it is true, how urgent it is.
+
+`fingerprint` is of its meaning alone: renaming a rule or changing its priority keeps what it has learned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+
+from devices.batch import F64
+from devices.registry import Device
+from rules.expression import (
+    MIRROR,
+    Absent,
+    And,
+    Arithmetic,
+    Attribute,
+    Compare,
+    Count,
+    Duration,
+    Event,
+    Expression,
+    Metric,
+    Negate,
+    Not,
+    Number,
+    Or,
+    Order,
+    Since,
+    Sum,
+    first_metric,
+    is_constant,
+    leaves,
+    rises,
+    series_names,
+)
+
+# "none" in max_gap and max_age: longer than any time there is, and still safe to add to an instant.
+NO_GAP = 2**61
+
+
+class Priority(StrEnum):
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    NOTICE = "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class AppliesTo:
+    """All given must match; None is not given. `grids` includes everything below them."""
+
+    kind: str | None = None
+    devices: frozenset[str] | None = None
+    grids: frozenset[str] | None = None
+    tags: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A line on a chart: worse is `above` or `below` it."""
+
+    metric: str
+    value: float
+    direction: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`clear` None means: not `when`. `max_age_us` and `max_gap_us` None means 3 times the device's interval
+    (for `max_gap_us` of a rule that reads events only: no gap); NO_GAP means never."""
+
+    id: str
+    when: Expression
+    name_zh: str = ""
+    name_en: str = ""
+    applies_to: AppliesTo = field(default_factory=AppliesTo)
+    clear: Expression | None = None
+    hold_us: int = 0
+    max_age_us: int | None = None
+    max_gap_us: int | None = None
+    priority: Priority = Priority.MEDIUM
+    order_category: str | None = None
+    when_text: str = ""
+    clear_text: str = ""
+    text: str = ""
+
+    @cached_property
+    def metric(self) -> str | None:
+        """The first metric in `when`."""
+        return first_metric(self.when)
+
+    @cached_property
+    def peak_is_maximum(self) -> bool:
+        return self.metric is None or rises(self.when, self.metric)
+
+    @cached_property
+    def series(self) -> tuple[str, ...]:
+        """Metrics and "event:<name>"s that it reads: first those of `when`, then those only `clear` reads."""
+        names = dict.fromkeys(series_names(self.when))
+        names.update(dict.fromkeys(series_names(self.clear) if self.clear else ()))
+        return tuple(names)
+
+    @cached_property
+    def gap_us(self) -> int | None:
+        """`max_gap_us`; events come when they come, so between them a rule that reads nothing else has no gap."""
+        events_only = all(name.startswith("event:") for name in self.series)
+        return NO_GAP if self.max_gap_us is None and events_only else self.max_gap_us
+
+    @cached_property
+    def momentary(self) -> bool:
+        """It lives for one element: `when` needs an event and nothing says what ends it."""
+        return self.clear is None and any(isinstance(leaf, Event) for leaf in leaves(self.when))
+
+    @cached_property
+    def timed(self) -> bool:
+        """Judged by the clock too."""
+        trees = (self.when, self.clear) if self.clear else (self.when,)
+        return any(isinstance(leaf, (Absent, Since, Count)) for tree in trees for leaf in leaves(tree))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        meaning = repr((self.when, self.clear, self.hold_us, self.max_age_us, self.max_gap_us))
+        return hashlib.blake2b(meaning.encode(), digest_size=8).hexdigest()
+
+    def limits(self, device: Device) -> list[Limit]:
+        """The parts of `when` that compare one metric with something fixed for this device."""
+        return list(_limits(self.when, device, upright=True))
+
+
+def constant_value(node: Expression, attribute: Callable[[str], F64]) -> F64:
+    """The value of a constant expression for one device or, where `attribute` gives columns, for many.
+
+    Durations are microseconds. NaN where an attribute is missing or a divisor is 0.
+    """
+    if isinstance(node, Number):
+        return np.array(node.value, np.float64)
+    if isinstance(node, Duration):
+        return np.array(node.us, np.float64)
+    if isinstance(node, Attribute):
+        return attribute(node.name)
+    if isinstance(node, Negate):
+        return np.negative(constant_value(node.inner, attribute))
+    if isinstance(node, Arithmetic):
+        return calculate(node.op, constant_value(node.left, attribute), constant_value(node.right, attribute))
+    raise TypeError(f"{type(node).__name__} is not constant")
+
+
+def calculate(op: Sum, left: F64, right: F64) -> F64:
+    """Arithmetic of the language: anything divided by 0 is unknown (NaN), as is whatever meets an unknown."""
+    with np.errstate(all="ignore"):
+        if op == "+":
+            return np.add(left, right)
+        if op == "-":
+            return np.subtract(left, right)
+        if op == "*":
+            return np.multiply(left, right)
+        return np.where(right == 0, np.nan, np.divide(left, right))
+
+
+def attribute_number(attributes: Mapping[str, float | str], name: str) -> float:
+    """NaN where the device has no such attribute, or where it is a text such as a datum."""
+    found = attributes.get(name)
+    return float(found) if isinstance(found, (int, float)) else math.nan
+
+
+def _limits(node: Expression, device: Device, *, upright: bool) -> Iterator[Limit]:
+    if isinstance(node, (And, Or)):
+        yield from _limits(node.left, device, upright=upright)
+        yield from _limits(node.right, device, upright=upright)
+    elif isinstance(node, Not):
+        yield from _limits(node.inner, device, upright=not upright)
+    elif isinstance(node, Compare) and node.op not in ("==", "!="):
+        mirrored: Order = MIRROR[node.op]
+        for side, other, op in ((node.left, node.right, node.op), (node.right, node.left, mirrored)):
+            if isinstance(side, Metric) and is_constant(other):
+                value = float(constant_value(other, lambda name: np.array(attribute_number(device.attributes, name))))
+                if math.isfinite(value):
+                    yield Limit(side.name, value, "above" if (op in (">", ">=")) is upright else "below")
