@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -30,6 +30,9 @@ BUSY_TIMEOUT_MS = 15_000
 POOL_SIZE, POOL_OVERFLOW = 8, 40
 
 _WRITES = "gridwhistle_writes"
+# Keys of one IN (…): three parameters each stay far below SQLite's 32,766.
+_CHUNK = 500
+T = TypeVar("T")
 
 
 def open_records(path: Path | str) -> Engine:
@@ -50,6 +53,11 @@ def write(records: Engine) -> Iterator[Connection]:
     """One write transaction: committed at the end of the block, rolled back by any exception."""
     with records.connect().execution_options(**{_WRITES: True}) as tx, tx.begin():
         yield tx
+
+
+def chunks(keys: Sequence[T]) -> Iterable[Sequence[T]]:
+    """Few enough keys at a time for one statement."""
+    return (keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK))
 
 
 def migrate(path: Path | str) -> None:

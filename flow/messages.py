@@ -1,0 +1,138 @@
+"""What leaves a transaction: rows of the outbox for people, rows of the stream for screens.
+
+A message says what and where in both languages and never who lives there: a personal device goes by its id. Its key is
+made of what happened, so the same happening never makes a second message. `due_at` is 0, at once: the outbox runs on
+wall time, and `now` here may be the time of a replayed day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from sqlalchemy import Connection, insert
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from alerts.orders import STEPS, OrderState
+from devices.kinds import KINDS
+from devices.registry import Device
+from flow.occurring import HeldAlarm, RuleLike
+from rules.rule import Priority
+from store.records.tables import outbox, stream
+
+DUTY = "duty"
+PRIORITY_NAMES: Mapping[Priority, tuple[str, str]] = MappingProxyType({
+    Priority.CRITICAL: ("紧急", "critical"),
+    Priority.HIGH: ("重要", "high"),
+    Priority.MEDIUM: ("一般", "medium"),
+    Priority.LOW: ("次要", "low"),
+    Priority.NOTICE: ("提示", "notice"),
+})  # fmt: skip
+Event = tuple[str, dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    key: str
+    body: Mapping[str, object]
+    channel: str = DUTY
+
+
+def post(tx: Connection, now: int, messages: Iterable[Message]) -> None:
+    rows = [
+        {"key": m.key, "channel": m.channel, "body": dict(m.body), "created_at": now, "due_at": 0, "attempts": 0}
+        for m in messages
+    ]
+    if rows:
+        tx.execute(upsert(outbox).on_conflict_do_nothing(index_elements=["key"]), rows)
+
+
+def tell(tx: Connection, now: int, events: Iterable[Event]) -> None:
+    """Many stream rows in one statement; `flow.stream.emit` writes one."""
+    rows = [{"at": now, "kind": kind, "body": body} for kind, body in events]
+    if rows:
+        tx.execute(insert(stream), rows)
+
+
+def alarm_event(alarm: HeldAlarm) -> Event:
+    return "alarm", {
+        "id": alarm.id,
+        "rule": alarm.rule,
+        "device": alarm.device,
+        "grid": alarm.grid,
+        "priority": alarm.priority,
+        "state": alarm.state,
+        "active": alarm.active,
+        "version": alarm.version,
+    }
+
+
+def order_event(  # noqa: PLR0913 - the keys of one body
+    order: int, act: str, state: OrderState, *, version: int, category: str, priority: str, device: str | None,
+    grid: str | None, alarm: int | None,
+) -> Event:  # fmt: skip
+    return "order", {
+        "id": order,
+        "act": act,
+        "state": state,
+        "step": STEPS[state],
+        "version": version,
+        "category": category,
+        "priority": priority,
+        "device": device,
+        "grid": grid,
+        "alarm": alarm,
+    }
+
+
+def place_name(device: Device | None, device_id: str) -> str:
+    if device is None or not device.name or KINDS[device.kind].personal:
+        return device_id
+    return device.name
+
+
+def alarm_raised(
+    alarm: HeldAlarm, occurrence: int, rule: RuleLike, *, device: Device | None, again: str = ""
+) -> Message:
+    """`again` tells another message of the same occurrence apart: it stands when its shelving ends."""
+    zh, en = PRIORITY_NAMES[alarm.priority]
+    place = place_name(device, alarm.device)
+    return Message(
+        f"alarm:{alarm.id}:occ:{occurrence}:{again or 'raised'}",
+        {
+            "zh": f"【{zh}】{rule.name_zh}：{place}" + ("（搁置结束，仍未恢复）" if again else ""),
+            "en": f"[{en}] {rule.name_en}: {place}" + (" (shelving ended, still standing)" if again else ""),
+            "kind": "alarm",
+            "ids": {"alarm": alarm.id, "occurrence": occurrence},
+            "priority": alarm.priority,
+        },
+    )
+
+
+_ORDER_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType({
+    "filed": ("新工单", "New order"),
+    "dispatched": ("派单", "Dispatched"),
+    "reopened": ("返工", "Reopened"),
+    "overdue": ("工单超时", "Order overdue"),
+})  # fmt: skip
+
+
+def order_message(
+    order: int, happening: str, title: str, *, priority: str, once: str = "", alarm: int | None = None,
+    assignee: str | None = None, limit: str | None = None,
+) -> Message:  # fmt: skip
+    """`happening`: filed, dispatched, reopened or overdue; `once` tells its repetitions apart (version, limit)."""
+    zh, en = _ORDER_WORDS[happening]
+    body: dict[str, object] = {
+        "zh": f"{zh} #{order}：{title}",
+        "en": f"{en} #{order}: {title}",
+        "kind": f"order.{happening}",
+        "ids": {"order": order, "alarm": alarm},
+        "priority": priority,
+    }
+    if assignee is not None:
+        body["assignee"] = assignee
+    if limit is not None:
+        body["limit"] = limit
+    return Message(f"order:{order}:{happening}" + (f":{once}" if once else ""), body)
