@@ -1,4 +1,4 @@
-"""The running installation, as the API and the console see it: what they may read, and the few things only it can do."""
+"""The running installation, as the API and the console see it: what they read, and what only it can do."""
 
 from __future__ import annotations
 

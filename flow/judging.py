@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rules.engine import Outcome, Rows, Transition
 from sqlalchemy import Connection, select
 
 from devices.batch import F64, I32, I64, U8, Arrival, Batch, Bool, EventRow, Quality, Refused
@@ -23,6 +22,7 @@ from devices.registry import Registry
 from flow.classify import Change, Find, Newest, Verdict, classify
 from flow.ledger import COLUMNS
 from flow.service_alarms import clock_transitions, range_transitions, silence_transitions
+from rules.outcome import Outcome, Rows, Transition
 from store.records.journal import Settled, SettledEvent
 from store.records.tables import events as events_table
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 import numpy as np
-from rules.engine import Engine, Rows
 
 from devices.batch import Arrival, Bool
 from devices.faults import ClockLimits, Faults
@@ -16,6 +15,8 @@ from devices.presence import Presence
 from devices.registry import EVENT, DeviceStatus, Registry
 from flow.classify import Change, Newest, Verdict
 from flow.ledger import COLUMNS, Ledger
+from rules.engine import Engine
+from rules.outcome import Rows, Transition
 from store.records.journal import Entry, EntryKind, Settled, counts_of, rows_of
 
 
@@ -56,12 +57,13 @@ class Memory:
     door_series: dict[int, tuple[int, int]] = field(default_factory=dict)
     speaks_doors: set[int] = field(default_factory=set)
 
-    def devices_changed(self) -> None:
-        """Devices were added, or their status or attributes changed."""
+    def devices_changed(self) -> tuple[Transition, ...]:
+        """Devices were added, or their status or attributes changed; what no longer stands because of it."""
         self.active = np.array([d.status is DeviceStatus.ACTIVE for d in self.registry.devices], np.bool_)
         self.presence.devices_changed(self.registry.devices)
-        self.engine.devices_changed()
+        ended = self.engine.devices_changed()
         self.grow()
+        return ended
 
     def grow(self) -> None:
         """Make room for series numbered since; a door's `open` brings the series of its two events."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rules.engine import Transition
 from sqlalchemy import Connection, Engine, insert
 
+from alerts.refusals import NotFound
+from alerts.roles import Actor
 from devices.batch import Batch, EventRow
 from devices.registry import DeviceStatus, Registry
 from flow.alarms import record_transitions, update_peaks
@@ -22,7 +23,9 @@ from flow.memory import Limits, Memory
 from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
+from rules.outcome import Transition
 from store.records import devices as device_records
+from store.records.access import write_audit
 from store.records.database import write
 from store.records.journal import (
     EntryKind,
@@ -127,25 +130,28 @@ class Settler:
         self.memory.engine.adopt(outcome)
         self.snapshot()
 
-    def set_status(self, device_id: str, status: DeviceStatus, now: int) -> int:
+    def set_status(self, device_id: str, status: DeviceStatus, now: int, actor: Actor) -> int:
         """Approve or reject a device: later readings are judged, or refused. How many stored readings went."""
         device = self.memory.registry.get(device_id)
-        assert device is not None
+        if device is None:
+            raise NotFound("no_such_device", f"没有设备 {device_id}", f"there is no device {device_id}")
         self._meet_newcomers()
-        gone = 0
-        if status is DeviceStatus.REJECTED:
-            self.appender.drain(DRAIN_S)
-            series = [n for n, d in enumerate(self.memory.registry.series_device) if d == device.number]
-            gone = self.appender.delete(series)
+        gone = self._delete_readings(device.number) if status is DeviceStatus.REJECTED else 0
+        self.memory.registry.put(replace(device, status=status))
+        ended = self.memory.devices_changed()
         with write(self.records) as tx:
             self._save_newcomers(tx)
             device_records.set_status(tx, device.number, status)
+            write_audit(tx, now, actor.name, f"device_{status.value}", subject=device_id)
+            self._record(tx, ended, now)
             if gone:
                 add_to_table(tx, [correction(device.number, now, deleted=gone)])
-        self.memory.registry.put(replace(device, status=status))
-        self.memory.devices_changed()
         self.snapshot()
         return gone
+
+    def _delete_readings(self, device: int) -> int:
+        self.appender.drain(DRAIN_S)
+        return self.appender.delete([n for n, d in enumerate(self.memory.registry.series_device) if d == device])
 
     def service_alarm(self, transition: Transition, now: int) -> None:
         """An alarm about this installation itself, such as gw-link; no state of the readings is touched."""

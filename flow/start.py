@@ -10,7 +10,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rules.engine import Engine as RuleEngine
 from sqlalchemy import Connection, Engine, select
 
 from devices.documents import DocumentError
@@ -23,6 +22,7 @@ from flow.memory import Limits, Memory, book_of
 from flow.readings import SNAPSHOT, Settler
 from flow.service_alarms import CLOCK, RANGE
 from rules.book import RuleBook, load
+from rules.engine import Engine as RuleEngine
 from store.readings import ReadingStore
 from store.records import devices as device_records
 from store.records.database import write

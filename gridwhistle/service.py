@@ -1,0 +1,379 @@
+"""The service: every part made, started, watched and stopped in one place.
+
+Start is bottom up (stores, settling, link, pages), stop the other way round: leave the broker first, settle what has
+arrived, save the state, then close what the pages read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import Engine, select
+from sqlalchemy.exc import SQLAlchemyError
+
+import api.app
+import console.pages
+from alerts.roles import Actor
+from devices.documents import DocumentError
+from devices.faults import ClockLimits
+from devices.instants import HOUR
+from devices.names import clock_topic
+from devices.registry import DeviceStatus
+from devices.town import Town, read_town
+from flow.access import ensure_admin, open_local_session
+from flow.installation import Health, Installation, LatestValues
+from flow.memory import Limits
+from flow.readings import Settler
+from flow.service_alarms import INSTALLATION
+from flow.start import start_settler
+from flow.stream import Hub
+from gridwhistle.broker import BrokerChild
+from gridwhistle.centre import BACKLOG_S, SettlingCentre
+from gridwhistle.clock import DataClock, wall
+from gridwhistle.folders import read_rule_files, read_town_files
+from gridwhistle.settings import DEFAULT_ZONE, ClockSource, Settings
+from ingest.decoder import Decoder, UnknownDevices
+from ingest.link import Options
+from ingest.subscriber import Address, Flush, SessionTaken, Subscriber
+from notify.channels import open_channels
+from notify.worker import Worker
+from rules.book import RuleBook, load
+from store.readings import StoreUnavailable
+from store.readings.duckdb import DuckDBReadings
+from store.records.database import migrate, open_records
+from store.records.tables import occurrences
+
+log = logging.getLogger("gridwhistle.service")
+
+TICK_S = 1.0
+SNAPSHOT_EVERY = 30  # ticks
+
+
+class Locked(Exception):
+    """Another service runs over this data folder."""
+
+
+class Service:
+    """Made by `open_service`; `url` is where the console answers, `admin_password` the one made at a first start."""
+
+    def __init__(self, settings: Settings, broker_url: tuple[str, int]) -> None:
+        self.settings = settings
+        self.broker_address = broker_url
+        self.stopping = asyncio.Event()
+        self.data_clock = DataClock() if settings.clock.source is ClockSource.DATA else None
+        self.now: Callable[[], int] = self.data_clock.now if self.data_clock else wall
+        self.url = ""
+        self.admin_password: str | None = None
+        self.records: Engine
+        self.settler: Settler
+        self.centre: SettlingCentre
+        self.subscriber: Subscriber
+        self.decoder: Decoder
+        self.hub: Hub
+        self.installation: Installation
+        self._outbox_wake = asyncio.Event()
+        self._down_since: float | None = None
+
+    def build(self, stack: AsyncExitStack) -> None:
+        """Open the stores and make every part; nothing talks to the network yet."""
+        settings = self.settings
+        book, town = read_book(settings), read_the_town(settings)
+        path = settings.data_dir / "records.sqlite"
+        migrate(path)
+        self.records = open_records(path)
+        stack.callback(self.records.dispose)
+        readings = DuckDBReadings(settings.data_dir / "readings.duckdb")
+        stack.callback(readings.close)
+        password = settings.admin.password
+        self.admin_password = ensure_admin(self.records, wall(), password.get_secret_value() if password else None)
+        limits = Limits(
+            ClockLimits(settings.clock.max_ahead, settings.clock.max_behind),
+            settings.journal.max_mb * 1024 * 1024,
+            settings.ingest.receive_maximum,
+        )
+        self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=self.now())
+        memory = self.settler.memory
+        stack.callback(self.settler.appender.stop, 10.0)
+        self.hub = Hub(self.records, wall, registry=memory.registry, latest=lambda: memory.newest)
+        self.centre = SettlingCentre(self.settler, poke=self.poke, now=self.now)
+        self.centre.remember_standing(_standing_of_installation(self.records))
+        self.decoder = Decoder(
+            memory.registry,
+            unknown=UnknownDevices(settings.unknown_devices.value),
+            now=self.now,
+            first_arrival=self.settler.first_arrival,
+        )
+        self.subscriber = self._subscriber(town)
+        zone = settings.site.zone or (town.zone if town else DEFAULT_ZONE)
+        self.installation = Installation(
+            records=self.records,
+            readings=readings,
+            registry=memory.registry,
+            now=self.now,
+            wall=wall,
+            hub=self.hub,
+            zone=ZoneInfo(zone),
+            site_name=(town.name.zh, town.name.en or town.name.zh) if town else ("吹哨", "Gridwhistle"),
+            health=self.health,
+            set_device_status=self.set_device_status,
+            rulebook=lambda: self.settler.book,
+            latest=lambda: LatestValues(memory.registry, memory.newest),
+            ledger=self.read_ledger,
+            session_span=settings.sessions.hours * HOUR,
+            watch_span=settings.orders.watch,
+        )
+
+    def _subscriber(self, town: Town | None) -> Subscriber:
+        settings = self.settings
+        host, port = self.broker_address
+        tls = None
+        if settings.broker.tls:
+            tls = ssl.create_default_context(cafile=settings.broker.ca_file)
+        password = settings.broker.read_password()
+        data_clock = self.data_clock
+        return Subscriber(
+            Address(host, port, tls),
+            Options(
+                settings.broker.client_id,
+                settings.ingest.receive_maximum,
+                settings.broker.username,
+                password.encode() if password is not None else None,
+            ),
+            self.decoder,
+            self.centre,
+            now=self.now,
+            flush=Flush(settings.ingest.batch_rows, settings.ingest.batch_ms / 1000),
+            data_clock=data_clock.set if data_clock else None,
+            clock_topic=clock_topic(town.site) if town and data_clock else None,
+        )
+
+    def poke(self) -> None:
+        """After a commit, from any thread: the event stream and the outbox look again."""
+        self.hub.poke()
+        self._loop.call_soon_threadsafe(self._outbox_wake.set)
+
+    def app(self) -> FastAPI:
+        app = api.app.create_app(self.installation)
+        console.pages.attach(app, self.installation)
+        return app
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Until `stopping` is set or a part fails; `ready` is called once broker, stores and HTTP answer."""
+        self._loop = asyncio.get_running_loop()
+        listening = socket.create_server((self.settings.http.host, self.settings.http.port))
+        host, port = listening.getsockname()[:2]
+        self.url = f"http://{host}:{port}"
+        server = _Server(uvicorn.Config(self.app(), log_config=None, lifespan="off", timeout_graceful_shutdown=3))
+        channels = open_channels(self.settings.notify.channels, os.environ)
+        worker = Worker(
+            self.records, channels, wall=wall, wake=self._outbox_wake, attempts=self.settings.notify.attempts
+        )
+        self._write_api_file()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(self.hub.run(), name="hub"),
+                    tasks.create_task(worker.run(), name="outbox"),
+                    tasks.create_task(self._tick(), name="clock"),
+                ]
+                serving = tasks.create_task(server.serve(sockets=[listening]), name="http")
+                link = tasks.create_task(self.subscriber.run(), name="link")
+                tasks.create_task(self._announce(server, ready), name="ready")
+                await self.stopping.wait()
+                await self.subscriber.stop()
+                link.cancel()
+                for task in background:
+                    task.cancel()
+                self.hub.close()
+                server.should_exit = True
+                await serving
+        finally:
+            await self.centre.stop()
+            (self.settings.data_dir / "api.json").unlink(missing_ok=True)
+
+    async def _announce(self, server: uvicorn.Server, ready: Callable[[], None]) -> None:
+        while not (server.started and self.subscriber.drained):
+            if self.stopping.is_set():
+                return
+            await asyncio.sleep(0.02)
+        # Start-up made a few hundred thousand objects that live for ever: the collector need not walk them again.
+        gc.collect()
+        gc.freeze()
+        ready()
+
+    async def _tick(self) -> None:
+        """Every second: what only the clock can tell; every 30 s the snapshot."""
+        count = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            count += 1
+            try:
+                await self._tick_once(count)
+            except SQLAlchemyError:
+                # The database is away; the subscriber has stopped acknowledging and /readyz says why.
+                log.exception("a tick could not be committed")
+
+    async def _tick_once(self, count: int) -> None:
+        subscriber, loop = self.subscriber, asyncio.get_running_loop()
+        if subscriber.up:
+            self._down_since = None
+        elif self._down_since is None:
+            self._down_since = loop.time()
+        await self.centre.watch_link(
+            down_s=0.0 if self._down_since is None else loop.time() - self._down_since,
+            lag_s=subscriber.lag_s,
+            drained=subscriber.drained and subscriber.lag_s < BACKLOG_S,
+            trouble=subscriber.trouble,
+        )
+        if self.data_clock is None:
+            await self.centre.clock(self.now())
+        if count % SNAPSHOT_EVERY == 0:
+            await self.centre.run(self.settler.snapshot)
+
+    async def set_device_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
+        await self.centre.run(lambda: self.settler.set_status(device_id, status, self.now(), actor))
+        self.decoder.forget_routes()
+
+    def read_ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None):  # type: ignore[no-untyped-def]
+        with self.records.connect() as tx:
+            return self.settler.memory.ledger.rows(tx, device=device, start=start, end=end)
+
+    def health(self) -> Health:
+        subscriber, appender = self.subscriber, self.settler.appender
+        broker = {"ok": subscriber.up and not subscriber.trouble, "detail": subscriber.trouble or "connected"}
+        lag = appender.lag()
+        return {
+            "broker": broker | {"lag_s": round(subscriber.lag_s, 3)},
+            "sql": self._sql_health(),
+            "store": {"ok": appender.trouble is None, "detail": appender.trouble or "appending"},
+            "journal": {"ok": lag < FAR_BEHIND, "detail": f"{lag} entries wait for the store", "lag_entries": lag},
+        }
+
+    def _sql_health(self) -> dict[str, object]:
+        try:
+            with self.records.connect() as tx:
+                tx.execute(select(1))
+        except SQLAlchemyError as error:
+            return {"ok": False, "detail": str(error).splitlines()[0]}
+        return {"ok": True, "detail": "answers"}
+
+    def reload_rules(self) -> None:
+        """SIGHUP: take the rule files as they are now; a mistake in them leaves the running rules."""
+        try:
+            book = read_book(self.settings)
+        except (DocumentError, OSError) as error:
+            log.error("the rules were not reloaded: %s", error)
+            return
+        task = asyncio.ensure_future(self.centre.run(lambda: self.settler.reload(book, self.now())))
+        task.add_done_callback(lambda done: log.info("rules reloaded: %d", len(book.rules)) if not done.exception() else
+                               log.error("rules not reloaded", exc_info=done.exception()))  # fmt: skip
+
+    def _write_api_file(self) -> None:
+        """Where the command line finds us; the token's file is readable by its owner alone."""
+        folder = self.settings.data_dir
+        token = folder / "api.token"
+        descriptor = os.open(token, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(open_local_session(self.records, wall()))
+        (folder / "api.json").write_text(json.dumps({"url": self.url, "token_file": token.name}))
+
+
+FAR_BEHIND = 1_000
+
+
+class _Server(uvicorn.Server):
+    """Signals are the service's business."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def read_book(settings: Settings) -> RuleBook:
+    """Raises DocumentError with every mistake, OSError."""
+    return load(read_rule_files(settings.rules))
+
+
+def read_the_town(settings: Settings) -> Town | None:
+    """Raises DocumentError with every mistake, OSError."""
+    return read_town(read_town_files(settings.town)) if settings.town else None
+
+
+@contextmanager
+def data_folder(folder: Path) -> Iterator[None]:
+    """The folder, made if absent and locked. Raises Locked."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Locked(f"{folder}: another gridwhistle runs over this data folder") from error
+        yield
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, *, embedded_broker: bool) -> AsyncIterator[Service]:
+    """Raises Locked, DocumentError, OSError, StoreUnavailable; closes everything at the end."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(data_folder(settings.data_dir))
+        address = (settings.broker.host, settings.broker.port)
+        if embedded_broker:
+            broker = await stack.enter_async_context(BrokerChild(settings.data_dir))
+            if broker.warning:
+                print(broker.warning, file=sys.stderr)
+            address = (broker.host, broker.port)
+        service = Service(settings, address)
+        service.build(stack)
+        yield service
+
+
+def run(settings: Settings, *, embedded_broker: bool) -> int:
+    """The service until SIGTERM or SIGINT; the exit status."""
+    return asyncio.run(_run(settings, embedded_broker))
+
+
+async def _run(settings: Settings, embedded_broker: bool) -> int:
+    loop, status = asyncio.get_running_loop(), 0
+    try:
+        async with open_service(settings, embedded_broker=embedded_broker) as service:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, service.stopping.set)
+            loop.add_signal_handler(signal.SIGHUP, service.reload_rules)
+            if service.admin_password:
+                print(f"首次启动：用户 admin，口令 {service.admin_password}（只显示这一次）", file=sys.stderr)
+                print(f"First start: user admin, password {service.admin_password} (shown once)", file=sys.stderr)
+            await service.run(lambda: print(f"ready {service.url}", flush=True))
+    except* (Locked, DocumentError, StoreUnavailable) as errors:
+        status = _say(errors, 2)
+    except* SessionTaken as errors:
+        status = _say(errors, 1)
+    return status
+
+
+def _say(errors: BaseExceptionGroup[BaseException], status: int) -> int:
+    for error in errors.exceptions:
+        print(error, file=sys.stderr)
+    return status
+
+
+def _standing_of_installation(records: Engine) -> dict[str, int]:
+    query = select(occurrences.c.rule, occurrences.c.raised_at)
+    with contextlib.closing(records.connect()) as tx:
+        found = tx.execute(query.where(occurrences.c.device == INSTALLATION, occurrences.c.cleared_at.is_(None)))
+        return {row.rule: row.raised_at for row in found}
