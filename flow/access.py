@@ -61,6 +61,10 @@ class Session:
     actor: Actor
 
 
+# The label of the session that open_local_session makes.
+LOCAL = "local command line"
+
+
 def sign_in(records: Engine, now: int, username: str, password: str, kind: str, *, lasts: int = SESSION) -> SignedIn:
     """A session of `kind` api or console. Raises NotSignedIn: `locked_out` after five failures in a row, whether or
     not anyone has that name, else `wrong_name_or_password`."""
@@ -220,6 +224,22 @@ def ensure_admin(records: Engine, now: int, password: str | None) -> str | None:
     return chosen if password is None else None
 
 
+def open_local_session(records: Engine, now: int) -> str:
+    """A token for the command line on this machine, kept in the data folder: whoever may read that folder could write
+    the database as well. The one of the last start ends."""
+    token = secrets.token_urlsafe(32)
+    with write(records) as tx:
+        admin = tx.execute(
+            select(users.c.name)
+            .where(users.c.role == Role.ADMIN, ~users.c.disabled)
+            .order_by(users.c.created_at)
+            .limit(1)
+        ).scalar_one()
+        tx.execute(delete(sessions).where(sessions.c.kind == "api", sessions.c.label == LOCAL))
+        _open_session(tx, now, token, user=admin, kind="api", lasts=3650 * DAY, label=LOCAL)
+    return token
+
+
 def _has_admin(tx: Connection) -> bool:
     return tx.execute(select(users.c.name).where(users.c.role == Role.ADMIN).limit(1)).first() is not None
 
@@ -281,7 +301,7 @@ def _end_sessions(tx: Connection, name: str, *, keep: str | None, walls: bool = 
     ended = delete(sessions).where(sessions.c.user == name)
     if keep is not None:
         ended = ended.where(sessions.c.digest != keep)
-    tx.execute(ended if walls else ended.where(sessions.c.kind != "wall"))
+    tx.execute(ended if walls else ended.where(sessions.c.kind != "wall", sessions.c.label != LOCAL))
 
 
 def _insert_user(tx: Connection, now: int, *, name: str, hashed: str, role: Role, display_name: str) -> None:

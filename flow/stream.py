@@ -25,6 +25,7 @@ from devices.batch import F64, I64, U8, Bool
 from devices.instants import DAY, to_iso
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, DeviceStatus, Registry
+from rules.rule import Priority
 from store.records.database import write
 from store.records.tables import stream
 
@@ -44,8 +45,8 @@ VALUES_S = 1.0
 # Refused beyond: each client costs two arrays over all series.
 MAX_CLIENTS = 200
 # What of an event of a personal device (an elder's door) everyone may know: that there is one, and in which grid.
-PUBLIC_KEYS = frozenset({"id", "alarm", "order", "occurrence", "state", "from_state", "to_state", "step", "act",
-                         "priority", "grid", "version", "category", "active", "acts"})  # fmt: skip
+PUBLIC_KEYS = frozenset({"id", "rule", "alarm", "act", "state", "step", "active", "priority", "category", "grid",
+                         "version"})  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,8 @@ class Hub:
         device = self.registry.get(str(event.body.get("device", "")))
         if personal or device is None or not KINDS[device.kind].personal:
             return event.body
-        if event.kind == "presence":
+        # A notice says that a door opened, presence when: neither is a count.
+        if event.kind == "presence" or event.body.get("priority") == Priority.NOTICE:
             return None
         return {key: value for key, value in event.body.items() if key in PUBLIC_KEYS}
 

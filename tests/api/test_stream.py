@@ -272,6 +272,7 @@ def test_below_handler_an_elders_door_is_a_count_in_its_grid(town: Town) -> None
     with write(town.records) as tx:
         body = {"alarm": 7, "device": "door-01", "grid": "g-3", "state": "UNACK", "reason": {"open": 1.0}}
         emit(tx, NOW, "alarm", body)
+        emit(tx, NOW, "alarm", body | {"priority": "notice"})
         emit(tx, NOW, "presence", {"device": "door-01", "online": False})
         emit(tx, NOW, "presence", {"device": "ps-01", "online": False})
 
@@ -281,7 +282,7 @@ def test_below_handler_an_elders_door_is_a_count_in_its_grid(town: Town) -> None
             {"alarm": 7, "grid": "g-3", "state": "UNACK"},
             {"device": "ps-01", "online": False},
         ]
-        handler = await Client(hub, "0", personal=True).read(lambda c: len(c.messages) == 3)
+        handler = await Client(hub, "0", personal=True).read(lambda c: len(c.messages) == 4)
         assert handler.messages[0].data == body
 
     with_hub(town, scenario)

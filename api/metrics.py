@@ -1,0 +1,92 @@
+"""The metrics of one installation for Prometheus; counted by the installation, read when they are asked for."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from sqlalchemy.exc import SQLAlchemyError
+
+from alerts.orders import OPEN
+from flow.installation import Installation
+from store.records.alarms import counts_standing
+from store.records.counts import count_outbox, ledger_sums
+from store.records.orders import counts_by_state
+
+# From a batch of one value on a fast disk to a disk that stalls.
+SETTLE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+log = logging.getLogger(__name__)
+
+
+class Metrics:
+    """`observe_settle` takes the seconds of every settled batch; its count is the number of batches."""
+
+    def __init__(self, installation: Installation) -> None:
+        self.registry = CollectorRegistry()
+        settle = Histogram(
+            "gridwhistle_settle_seconds",
+            "Seconds to settle a batch: classify, judge, commit",
+            buckets=SETTLE_BUCKETS,
+            registry=self.registry,
+        )
+        self.observe_settle: Callable[[float], None] = settle.observe
+        self.registry.register(_Records(installation))
+
+
+class _Records(Collector):
+    def __init__(self, installation: Installation) -> None:
+        self._here = installation
+
+    def describe(self) -> Iterable[Metric]:
+        # Registering must not ask the database, which may be away.
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        yield from self._parts()
+        try:
+            yield from self._counts()
+        except SQLAlchemyError as error:
+            # What can still be said is said; gridwhistle_up of sql is 0.
+            log.warning("metrics without the records: %s", error)
+
+    def _parts(self) -> Iterable[Metric]:
+        parts = self._here.health()
+        up = GaugeMetricFamily("gridwhistle_up", "1 where this part of the service works", labels=["part"])
+        for name, part in parts.items():
+            up.add_metric([name], 1.0 if part.get("ok") else 0.0)
+        yield up
+        lag = parts.get("journal", {}).get("lag_entries", 0)
+        assert isinstance(lag, int)
+        yield GaugeMetricFamily("gridwhistle_journal_lag_entries", "Entries the readings store has not yet", value=lag)
+        clients = self._here.hub.clients
+        yield GaugeMetricFamily("gridwhistle_stream_clients", "Clients of the event stream", value=clients)
+
+    def _counts(self) -> Iterable[Metric]:
+        with self._here.records.connect() as tx:
+            values, standing = ledger_sums(tx), counts_standing(tx)
+            orders, (waiting, dead) = counts_by_state(tx), count_outbox(tx)
+        ledger = CounterMetricFamily(
+            "gridwhistle_values",
+            "Values and events by what became of them; received is the sum of the others. At most 30 s old",
+            labels=["outcome"],
+        )
+        for name, count in values.items():
+            ledger.add_metric([name], count)
+        yield ledger
+        alarms = GaugeMetricFamily("gridwhistle_standing_alarms", "Standing alarms", labels=["priority"])
+        for priority, count in standing.items():
+            alarms.add_metric([priority], count)
+        yield alarms
+        open_orders = GaugeMetricFamily("gridwhistle_open_orders", "Orders somebody still works on", labels=["state"])
+        for state in sorted(OPEN):
+            open_orders.add_metric([state], orders.get(state, 0))
+        yield open_orders
+        outbox = GaugeMetricFamily("gridwhistle_outbox_messages", "Messages not sent", labels=["state"])
+        outbox.add_metric(["waiting"], waiting)
+        outbox.add_metric(["dead"], dead)
+        yield outbox

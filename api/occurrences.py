@@ -1,0 +1,51 @@
+"""Occurrences: every time an alarm was raised, exactly as `gridwhistle backtest` prints them, with id and alarm."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api.caller import Caller, Here
+from api.privacy import hides, refuse_hidden
+from api.problems import describe
+from api.shapes import Cursor, Instant, InstantGiven, Limit, Listed, Out, listed
+from store.records.alarms import list_occurrences
+from store.records.pages import Page
+
+router = APIRouter(tags=["alarms"], responses=describe(401, 403, 422))
+
+
+class Occurrence(Out):
+    id: int
+    alarm: int
+    rule: str
+    device: str
+    metric: str | None
+    since: Instant
+    raised_at: Instant
+    cleared_at: Instant | None
+    first_value: float | None
+    peak_value: float | None
+
+
+@router.get("/occurrences", summary="Occurrences / 告警发生记录")
+def see_occurrences(
+    here: Here,
+    caller: Caller,
+    *,
+    rule: Annotated[str | None, Query(max_length=200)] = None,
+    device: Annotated[str | None, Query(max_length=64)] = None,
+    start: Annotated[InstantGiven | None, Query(alias="from", description="Of raised_at")] = None,
+    end: Annotated[InstantGiven | None, Query(alias="to", description="Of raised_at, not included")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Listed[Occurrence]:
+    """In order of raising. The service's own (`gw-…`) only where `rule` asks for them; those of personal devices for
+    handlers and above."""
+    if device is not None:
+        refuse_hidden(caller, here.registry.get(device))
+    with here.records.connect() as tx:
+        found = list_occurrences(tx, rule=rule, device=device, start=start, end=end, limit=limit, cursor=cursor)
+    rows = tuple(row for row in found.items if not hides(caller, here.registry, row.device))
+    return listed(Page(rows, found.next), Occurrence.model_validate)

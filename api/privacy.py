@@ -1,0 +1,47 @@
+"""What of a personal device (an elder's door sensor) is shown to whom.
+
+Its person, address and position are never in a list or a device view: they have a route of their own that is recorded.
+Below handler there are no values, no events and no device either, because when a door opens tells who is at home: an
+alarm or order of it is then one more in its grid.
+"""
+
+from __future__ import annotations
+
+from alerts.refusals import NotAllowed
+from alerts.roles import Actor
+from devices.kinds import KINDS
+from devices.registry import Device, Registry
+from rules.rule import Priority
+
+
+def is_personal(device: Device | None) -> bool:
+    return device is not None and KINDS[device.kind].personal
+
+
+def sees_personal(actor: Actor) -> bool:
+    return actor.allows("person.see")
+
+
+def hides(actor: Actor, registry: Registry, device_id: str | None) -> bool:
+    """Whether values and device of this must be kept from the actor."""
+    return device_id is not None and not sees_personal(actor) and is_personal(registry.get(device_id))
+
+
+def hides_kind(actor: Actor, kind: str | None) -> bool:
+    """The same for a row that names its kind; empty or None is no device."""
+    return bool(kind) and not sees_personal(actor) and KINDS[str(kind)].personal
+
+
+def is_private_notice(actor: Actor, kind: str | None, priority: str) -> bool:
+    """A notice of a personal device says that a door opened: not even a count in its grid."""
+    return priority == Priority.NOTICE and hides_kind(actor, kind)
+
+
+def refuse_hidden(actor: Actor, device: Device | None) -> None:
+    """Raises NotAllowed for what `hides` would hide."""
+    if is_personal(device) and not sees_personal(actor):
+        raise NotAllowed(
+            "personal_device",
+            "涉及个人的设备数据仅处置员及以上可见",
+            "what a personal device reports is for handlers and above",
+        )

@@ -1,0 +1,83 @@
+"""What requests and answers share: instants, durations, lists, the paging arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Generic, TypeVar
+
+from fastapi import Query
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+
+from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso, parse_duration, to_iso
+from store.records.pages import MAX_LIMIT, Page
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+
+# `+` in a query string arrives as a space: 2026-07-01T08:00:00 08:00 is an offset that was not escaped.
+_LOST_PLUS = re.compile(r"(T\d{2}:?\d{2}\S*) (\d{2}:?\d{2})")
+MAX_ID = 2**63 - 1
+
+
+def read_instant(value: object) -> object:
+    """ISO 8601 with offset, or epoch milliseconds, as microseconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ValueError("expected ISO 8601 with an offset, or epoch milliseconds")
+    text = str(value).strip()
+    if not re.fullmatch(r"-?\d{1,17}", text):
+        return from_iso(_LOST_PLUS.sub(r"\1+\2", text))
+    instant = int(text) * MILLISECOND
+    if not MIN_INSTANT <= instant <= MAX_INSTANT:
+        raise ValueError("before 1970 or after 9999")
+    return instant
+
+
+_INSTANT_TEXT = WithJsonSchema({
+    "type": "string", "description": "ISO 8601 with an offset, or epoch milliseconds",
+    "examples": ["2026-07-01T08:00:00+08:00", "1782864000000"],
+})  # fmt: skip
+# Of a request: microseconds inside, whatever was written.
+InstantGiven = Annotated[int, BeforeValidator(read_instant), _INSTANT_TEXT]
+# Of an answer: UTC, ending in Z.
+Instant = Annotated[
+    int, PlainSerializer(to_iso, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})
+]
+
+
+def _read_duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Duration = Annotated[
+    int, BeforeValidator(_read_duration), WithJsonSchema({"type": "string", "examples": ["15m", "1h30m", "7d"]})
+]
+
+
+class Out(BaseModel):
+    """Base of every answer; made from the dataclasses of the records by attribute."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class In(BaseModel):
+    """Base of every request body: an unknown key is a mistake, a number is finite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Listed(BaseModel, Generic[T]):
+    """Every list: the items, and the cursor of the next page or null."""
+
+    items: list[T]
+    next: str | None = Field(default=None, description="Give it back as `cursor`; null on the last page")
+
+
+def listed(page: Page[T], show: Callable[[T], M]) -> Listed[M]:
+    return Listed(items=[show(item) for item in page.items], next=page.next)
+
+
+Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items on a page")]
+Cursor = Annotated[str | None, Query(max_length=1024, description="`next` of the page before")]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
