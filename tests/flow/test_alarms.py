@@ -33,7 +33,7 @@ def test_a_raise_makes_one_alarm_one_occurrence_one_order_and_two_messages(town:
         "filed", "flood.polder_inside", "sensor", alarm["id"],
     )  # fmt: skip
     assert (order["source"], order["reporter"], order["handle_by"]) == ("rule", "service", NOW + 4 * HOUR)
-    assert town.keys() == ["alarm:1:occ:1:raised", "order:1:filed"]
+    assert town.messages() == ["alarm:1:occ:1:raised", "order:1:filed"]
     assert [h["act"] for h in town.rows(alarm_history)] == ["raised"]
     assert [(h["act"], h["by"], h["to_state"]) for h in town.rows(order_history)] == [("file", "service", "filed")]
 
@@ -70,7 +70,7 @@ def test_raised_again_at_the_same_instant_reopens_the_occurrence_and_tells_nobod
     occurrence, alarm = only(town.rows(occurrences)), only(town.rows(alarms))
     assert occurrence["cleared_at"] is None
     assert (alarm["state"], alarm["active"], alarm["raised_count"]) == ("UNACK", True, 1)
-    assert town.keys() == ["alarm:1:occ:1:raised", "order:1:filed"]
+    assert town.messages() == ["alarm:1:occ:1:raised", "order:1:filed"]
     assert [h["act"] for h in town.rows(alarm_history)] == ["raised", "cleared", "reopened"]
 
 
@@ -138,7 +138,7 @@ def test_long_over_when_first_seen_is_recorded_and_wakes_nobody(town: Town) -> N
     town.later(2 * HOUR)
     town.tell(up(at=NOW), down(at=NOW + HOUR))
     assert only(town.rows(occurrences))["retroactive"] is True
-    assert town.keys() == []
+    assert town.messages() == []
     assert (only(town.rows(orders))["state"], only(town.rows(alarms))["state"]) == ("checking", "RTNUN")
 
 
@@ -150,7 +150,7 @@ def test_what_is_recent_or_still_stands_is_told(town: Town, age: int, cleared: b
     story = [up(at=NOW - age), *([down(at=NOW - MINUTE)] if cleared else [])]
     town.tell(*story)
     assert only(town.rows(occurrences))["retroactive"] is retroactive
-    assert bool(town.keys()) is not retroactive
+    assert bool(town.messages()) is not retroactive
 
 
 def test_a_piece_of_the_past_found_later_changes_no_state(town: Town) -> None:
@@ -162,7 +162,7 @@ def test_a_piece_of_the_past_found_later_changes_no_state(town: Town) -> None:
     assert (past["cleared_at"], past["retroactive"]) == (NOW - 2 * HOUR, True)
     assert only(town.rows(orders))["state"] == "filed"
     assert len(town.rows(order_occurrences)) == 2
-    assert town.keys() == ["alarm:1:occ:1:raised", "order:1:filed"]
+    assert town.messages() == ["alarm:1:occ:1:raised", "order:1:filed"]
 
 
 def test_two_occurrences_while_the_order_is_open_are_one_order(town: Town) -> None:
@@ -211,7 +211,7 @@ def test_a_notice_is_listed_and_asks_for_nothing(town: Town) -> None:
     town.cleared(DOOR, "door-07")
     assert only(town.rows(alarms))["state"] == "NORM"
     assert len(town.rows(occurrences)) == 1
-    assert (town.rows(orders), town.keys()) == ([], [])
+    assert (town.rows(orders), town.messages()) == ([], [])
 
 
 def test_the_services_own_alarms_need_no_rule_in_the_book(town: Town) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sqlalchemy import Engine, Table, insert, select
@@ -53,11 +55,20 @@ DOOR = Rule("door-opened", "门开", "Door opened", Priority.NOTICE, "elder.door
 BOOK = Book({rule.id: rule for rule in (LEVEL, PUMP, ELDER, AIR, DOOR)})
 
 
+@cache
+def _empty_database() -> bytes:
+    """Migrated once for all tests of this process."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "records.sqlite"
+        migrate(path)
+        return path.read_bytes()
+
+
 class Town:
     """Tell it transitions; ask it rows. `now` moves only when told to."""
 
     def __init__(self, folder: Path) -> None:
-        migrate(folder / "records.sqlite")
+        (folder / "records.sqlite").write_bytes(_empty_database())
         self.records: Engine = open_records(folder / "records.sqlite")
         self.now = NOW
         self.registry = Registry()
@@ -95,8 +106,8 @@ class Town:
         with self.records.connect() as tx:
             return [dict(row._mapping) for row in tx.execute(select(table).order_by(*table.primary_key.columns))]
 
-    def keys(self) -> list[str]:
-        """Of every message in the outbox."""
+    def messages(self) -> list[str]:
+        """The keys of everything in the outbox."""
         return [row["key"] for row in self.rows(outbox)]
 
     def told(self, kind: str) -> list[dict[str, Any]]:
