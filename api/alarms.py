@@ -11,7 +11,7 @@ from alerts.alarms import AlarmState
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.privacy import hides_kind, is_private_notice, refuse_hidden
+from api.privacy import hides_kind, is_private_notice, kind_is_personal, refuse_hidden
 from api.problems import describe
 from api.shapes import MAX_ID, Cursor, In, Instant, InstantGiven, Limit, Listed, Note, Out, listed
 from flow import desk
@@ -216,6 +216,8 @@ def _shown(actor: Actor, row: AlarmRow) -> dict[str, Any]:
     shown["occurrence"] = None if row.occurrence is None else Raised.model_validate(row.occurrence)
     # A rule about no device, such as gw-link, names none.
     shown["device"] = row.device or None
+    if kind_is_personal(row.kind):
+        shown["device_name"] = ""
     if hides_kind(actor, row.kind):
         shown |= {"device": None, "device_name": "", "keeper": "", "keeper_phone": "", "occurrence": None}
     return shown

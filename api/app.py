@@ -14,7 +14,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from api import alarms, devices, events, health, intake, metrics, occurrences, orders, readings, sessions, users
 from api.bodies import BoundedBodies
-from api.problems import Problem, add_problems
+from api.problems import Problem, add_problems, describe
 from flow.installation import Installation
 
 VERSION = "1.0.0"  # of the API, not of the software
@@ -92,6 +92,13 @@ def _document_problems(app: FastAPI) -> None:
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= problem.pop("$defs")
             schemas["Problem"] = problem
+            for operations in schema["paths"].values():
+                for operation in operations.values():
+                    responses = operation["responses"]
+                    responses.update(
+                        {str(status): said for status, said in describe(422).items() if "422" in responses}
+                    )
+                    responses["default"] = describe(500)[500] | {"description": "Any other problem"}
             app.openapi_schema = schema
         return app.openapi_schema
 

@@ -67,6 +67,7 @@ class DeviceView(Device):
 
 class Person(Out):
     device: str
+    name: str = Field(description="Of the device")
     person: str
     address: str
     latitude: float | None
@@ -112,6 +113,7 @@ def see_device_person(here: Here, caller: Annotated[Actor, Depends(may("person.s
     found = see_person(here.records, here.wall(), caller, device=device_id)
     return Person(
         device=found.id,
+        name=found.name,
         person=found.person,
         address=found.person_address,
         latitude=found.latitude,
@@ -167,8 +169,8 @@ def _shown(here: Installation, actor: Actor, row: DeviceRow) -> dict[str, Any]:
         "id": device.id,
         "site": device.site,
         "kind": device.kind,
-        # A name given to a door sensor is often the elder's.
-        "name": KINDS[device.kind].zh if hidden else device.name,
+        # A name given to a door sensor is often the elder's: it goes with the person.
+        "name": KINDS[device.kind].zh if personal else device.name,
         "grid": device.grid,
         "status": device.status,
         "attributes": {} if hidden else dict(device.attributes),

@@ -11,10 +11,9 @@ from alerts.orders import Act, CloseBy, OrderState, Source, Step
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.privacy import hides_kind
+from api.privacy import hides_kind, kind_is_personal
 from api.problems import describe
 from api.shapes import MAX_ID, Cursor, In, Instant, Limit, Listed, Note, Out, listed
-from devices.kinds import KINDS
 from flow import orders
 from rules.rule import Priority
 from store.records.devices import grids_under
@@ -211,8 +210,8 @@ def _now(actor: Actor, view: orders.OrderView) -> OrderNow:
 
 def _shown(actor: Actor, row: OrderRow) -> dict[str, Any]:
     shown = {name: getattr(row, name) for name in Order.model_fields}
-    if row.kind and KINDS[row.kind].personal:
-        shown |= {"latitude": None, "longitude": None}
+    if kind_is_personal(row.kind):
+        shown |= {"device_name": "", "latitude": None, "longitude": None}
     if hides_kind(actor, row.kind):
         shown |= {"device": None, "device_name": "", "keeper": "", "keeper_phone": "", "alarm": None}
         shown |= {"title": row.category_zh, "description": ""}

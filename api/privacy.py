@@ -1,6 +1,7 @@
 """What of a personal device (an elder's door sensor) is shown to whom.
 
-Its person, address and position are never in a list or a device view: they have a route of their own that is recorded.
+Its person, address, position and name are never in a list or a device view: they have a route of their own that is
+recorded.
 Below handler there are no values, no events and no device either, because when a door opens tells who is at home: an
 alarm or order of it is then one more in its grid.
 """
@@ -27,12 +28,17 @@ def hides(actor: Actor, registry: Registry, device_id: str | None) -> bool:
     return device_id is not None and not sees_personal(actor) and is_personal(registry.get(device_id))
 
 
-def hides_kind(actor: Actor, kind: str | None) -> bool:
-    """The same for a row that names its kind; empty or None is no device."""
-    return bool(kind) and not sees_personal(actor) and KINDS[str(kind)].personal
+def kind_is_personal(kind: str) -> bool:
+    """Of a row that names its kind; empty where it is about no device."""
+    return kind != "" and KINDS[kind].personal
 
 
-def is_private_notice(actor: Actor, kind: str | None, priority: str) -> bool:
+def hides_kind(actor: Actor, kind: str) -> bool:
+    """`hides` for a row that names its kind."""
+    return kind_is_personal(kind) and not sees_personal(actor)
+
+
+def is_private_notice(actor: Actor, kind: str, priority: str) -> bool:
     """A notice of a personal device says that a door opened: not even a count in its grid."""
     return priority == Priority.NOTICE and hides_kind(actor, kind)
 
