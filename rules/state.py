@@ -63,7 +63,8 @@ class State:
 
 def fresh(count: int, *, timed: bool) -> State:
     instant = np.full(count, NEVER, np.int64)
-    heard = np.full(count, NEVER, np.int64) if timed else instant
+    # Never heard is no silence: an absence may be pending before the first element comes.
+    heard = np.full(count, FAR, np.int64) if timed else instant
     due = np.full(count if timed else 0, FAR, np.int64)
     tracks = Tracks(
         np.zeros(count, np.int8),
