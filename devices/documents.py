@@ -76,7 +76,11 @@ def parse(text: str, file: str) -> Document:
     """Raises DocumentError where the text is not YAML, repeats a key, uses an alias or is too large."""
     if len(text) > MAX_CHARACTERS:
         raise DocumentError([Mistake(file, 0, 0, f"more than {MAX_CHARACTERS:,} characters")])
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:
+        # Characters that no YAML may hold are found on opening, before there is a loader to dispose of.
+        raise DocumentError([Mistake(file, 0, 0, str(error).splitlines()[0])]) from error
     places: dict[Path, tuple[int, int]] = {}
     mistakes: list[Mistake] = []
     try:

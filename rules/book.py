@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 
 def _text(value: Any) -> Any:
+    if value is None:
+        raise ValueError("expected text, found nothing")
     if isinstance(value, bool):
         raise ValueError(
             "expected text; YAML reads yes, no, on, off, true and false as a truth value: put it in quotes"
@@ -41,8 +43,6 @@ def _text(value: Any) -> Any:
 def _duration(value: Any) -> Any:
     if isinstance(value, (int, float)):
         raise ValueError("expected a duration with its unit such as 0s, 90s, 15m, 1h30m or 2d, found a bare value")
-    if value is None:
-        raise ValueError("expected a duration such as 15m")
     if not isinstance(value, str):
         raise ValueError("expected a duration such as 15m, written as text")
     span = parse_duration(value) if len(value) <= 40 else MAX_DURATION + 1
@@ -57,7 +57,7 @@ def _duration_or_none(value: Any) -> Any:
 
 Text = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=2000)]
 Span = Annotated[int, BeforeValidator(_duration)]
-SpanOrNone = Annotated[int, BeforeValidator(_duration_or_none)]
+SpanOrNone = Annotated[int | None, BeforeValidator(_duration_or_none)]
 
 
 class _Name(Model):
@@ -93,9 +93,9 @@ class RuleEntry(Model):
     applies_to: _AppliesTo = Field(default_factory=_AppliesTo)
     when: Annotated[str, BeforeValidator(_text)]
     hold: Annotated[Span, Field(alias="for")] = 0
-    clear: Annotated[str, BeforeValidator(_text)] | None = None
-    max_age: SpanOrNone | None = None
-    max_gap: SpanOrNone | None = None
+    clear: Annotated[str | None, BeforeValidator(_text)] = None
+    max_age: SpanOrNone = None
+    max_gap: SpanOrNone = None
     priority: Priority = Priority.MEDIUM
     order: _Order | None = None
 
