@@ -15,7 +15,7 @@ from api.privacy import hides, refuse_hidden
 from api.problems import describe
 from api.shapes import Cursor, Duration, Instant, InstantGiven, Listed, Out
 from devices.batch import Quality
-from devices.instants import DAY, SECOND
+from devices.instants import DAY, HOUR, SECOND
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, DeviceStatus
 from flow.installation import Installation
@@ -25,6 +25,8 @@ from store.records.pages import decode_cursor, decode_id, encode_cursor
 router = APIRouter(tags=["readings"], responses=describe(401, 403))
 
 MAX_POINTS = 10_000
+# What was just measured is meant by "now", also where the device's clock is ahead or its zone was mistaken by little.
+AHEAD = HOUR
 QUALITY = {quality: quality.name.lower() for quality in Quality}
 
 
@@ -61,9 +63,8 @@ class _Span:
     """From, to and the cursor of one request: `start` is where this page begins."""
 
     def __init__(self, now: int, start: int | None, end: int | None, cursor: str | None) -> None:
-        # The reading measured this very microsecond is meant too.
-        self.end = now + 1 if end is None else end
-        self.first = max(0, self.end - DAY) if start is None else start
+        self.end = now + AHEAD if end is None else end
+        self.first = max(0, (now if end is None else end) - DAY) if start is None else start
         if self.first >= self.end:
             raise Invalid("empty_span", "from 必须早于 to", "`from` must be earlier than `to`")
         self.start = self.first if cursor is None else max(self.first, decode_id(cursor))
@@ -76,8 +77,8 @@ def see_readings(  # noqa: PLR0913 - the arguments of the issue
     *,
     device: Annotated[str, Query(max_length=64)],
     metric: Annotated[str, Query(max_length=64)],
-    start: Annotated[InstantGiven | None, Query(alias="from", description="Default: a day before `to`")] = None,
-    end: Annotated[InstantGiven | None, Query(alias="to", description="Not included; default: now")] = None,
+    start: Annotated[InstantGiven | None, Query(alias="from", description="Default: a day before")] = None,
+    end: Annotated[InstantGiven | None, Query(alias="to", description="Not included; default: all there is")] = None,
     every: Annotated[Duration | None, Query(ge=SECOND, le=366 * DAY, description="Width of a bucket")] = None,
     fn: Annotated[Fold | None, Query(description="How to fold a bucket; default avg")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_POINTS)] = MAX_POINTS,

@@ -45,12 +45,15 @@ Instant = Annotated[
 ]
 
 
-def _read_duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+def read_duration(value: object) -> object:
+    """Microseconds of `15m`. No honest duration is longer than 32 characters, and a longer number is infinite."""
+    if not isinstance(value, str) or len(value) > 32:
+        raise ValueError("expected a duration such as 90s, 15m, 1h30m or 2d")
+    return parse_duration(value)
 
 
 Duration = Annotated[
-    int, BeforeValidator(_read_duration), WithJsonSchema({"type": "string", "examples": ["15m", "1h30m", "7d"]})
+    int, BeforeValidator(read_duration), WithJsonSchema({"type": "string", "examples": ["15m", "1h30m", "7d"]})
 ]
 
 

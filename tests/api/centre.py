@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -85,18 +86,32 @@ PERSON = ("陆阿婆", "隆兴路七号", "30.91", "120.41")
 PRIVATE = (*PERSON, "door-1", "独居八旬", "周敏", "door_opened")
 
 
+def people(path: Path) -> Path:
+    """A database in which only everyone's password has been hashed; copied for every test."""
+    migrate(path)
+    records = open_records(path)
+    access.ensure_admin(records, START, PASSWORD)
+    for name, role in PEOPLE.items():
+        access.add_user(records, START, ADMIN, name=name, password=PASSWORD, role=role)
+    with records.connect() as tx:
+        tx.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    records.dispose()
+    return path
+
+
 @dataclass
 class Centre:
-    """`now` is where its clocks stand; `runner` is the event loop all requests share."""
+    """`peopled` is a database of `people`; `now` is where its clocks stand; all requests share the loop of `runner`."""
 
     folder: Path
+    peopled: Path
     now: int = START
     runner: asyncio.Runner = field(default_factory=asyncio.Runner)
     tokens: dict[str, str] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
 
     def start(self) -> Centre:
-        migrate(self.folder / "records.sqlite")
+        shutil.copy(self.peopled, self.folder / "records.sqlite")
         self.records = open_records(self.folder / "records.sqlite")
         self.readings = DuckDBReadings(self.folder / "readings.duckdb")
         self.settler = start_settler(
@@ -119,9 +134,6 @@ class Centre:
             latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
             session_span=12 * HOUR, watch_span=DAY,
         )  # fmt: skip
-        access.ensure_admin(self.records, self.now, PASSWORD)
-        for name, role in PEOPLE.items():
-            access.add_user(self.records, self.now, ADMIN, name=name, password=PASSWORD, role=role)
         self.app: FastAPI = create_app(self.installation)
         return self
 

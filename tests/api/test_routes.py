@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,8 +128,8 @@ ENDS_SESSIONS = {("DELETE", f"{V1}/session"), ("POST", f"{V1}/session/password")
 
 
 @pytest.fixture(scope="module")
-def centre(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Centre]:
-    centre = Centre(tmp_path_factory.mktemp("routes")).start()
+def centre(tmp_path_factory: pytest.TempPathFactory, peopled: Path) -> Iterator[Centre]:
+    centre = Centre(tmp_path_factory.mktemp("routes"), peopled).start()
     centre.level(3.8)
     # A stream then ends at once instead of never.
     centre.hub.close()
