@@ -79,7 +79,7 @@ def load(
     mistakes: list[SettingMistake] = []
     layers = [_from_options(overrides, mistakes), _from_environment(environ, mistakes)]
     if config is not None:
-        layers.append(_from_file(config, mistakes))
+        layers.append(from_file(config, mistakes))
     given: Layer = {}
     for layer in reversed(layers):
         given |= layer
@@ -124,7 +124,8 @@ def _from_environment(environ: Mapping[str, str], mistakes: list[SettingMistake]
     return layer
 
 
-def _from_file(config: Path, mistakes: list[SettingMistake]) -> Layer:
+def from_file(config: Path, mistakes: list[SettingMistake]) -> Layer:
+    """What the file gives, each value with its line, unchecked; what cannot be read as TOML is added to `mistakes`."""
     try:
         text = config.read_text(encoding="utf-8")
         data = tomllib.loads(text)

@@ -1,0 +1,50 @@
+"""Options that several commands share, and settings as every command reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gridwhistle.console_io import WRONG_USE, give_up
+
+if TYPE_CHECKING:
+    from gridwhistle.settings import Settings
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="设置文件 (TOML) Settings file; see docs/settings.md."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="单项设置，可重复 One setting, such as http.port=8090; repeatable."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="答案为 JSON The answer as JSON; all else on standard error.")]
+BrokerUrl = Annotated[str, typer.Option("--broker", metavar="URL", help="MQTT 服务器 Broker to publish to.")]
+
+LOCAL_BROKER = "mqtt://127.0.0.1:1883"
+
+
+def read_settings(config: Path | None, overrides: list[str] | None) -> Settings:
+    """Ends the command with status 2 and every mistake where the settings cannot be used."""
+    from gridwhistle.settings_sources import SettingsError, load
+
+    try:
+        return load(config, overrides or ())
+    except SettingsError as error:
+        give_up(f"设置有误 The settings are wrong:\n{error}", WRONG_USE)
+
+
+def instant(text: str | None) -> int | None:
+    """An ISO 8601 instant with offset as microseconds; a usage mistake otherwise."""
+    from devices.instants import from_iso
+
+    if text is None:
+        return None
+    try:
+        return from_iso(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"应为 expected 2025-09-12T07:00:00Z or …+08:00: {error}") from error

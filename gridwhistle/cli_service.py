@@ -1,0 +1,72 @@
+"""`demo` and `run`: the service, with a pretend township in front of it or without."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gridwhistle.cli_options import Config, Overrides, read_settings
+
+
+def run(
+    config: Config = None,
+    overrides: Overrides = None,
+    embedded_broker: Annotated[
+        bool,
+        typer.Option(
+            "--embedded-broker",
+            help="自带 MQTT 服务器（仅本机）Start a broker of its own on a private local port; broker.* is not used.",
+        ),
+    ] = False,
+) -> None:
+    """运行服务。 Run the service: broker in, console and API out.
+
+    Prints one line, [bold]ready http://…[/bold], on standard output when broker, stores and HTTP answer.
+
+    [bold]gridwhistle run --config gridwhistle.toml[/bold]
+
+    [bold]gridwhistle run --set broker.url=mqtt://10.0.0.5:1883 --set rules=rules --set town=town[/bold]
+
+    [bold]GRIDWHISTLE_HTTP__PORT=8090 gridwhistle run --embedded-broker[/bold]
+    """
+    settings = read_settings(config, overrides)
+    from gridwhistle import service
+    from gridwhistle.logs import start_logging
+
+    start_logging(settings.log)
+    raise typer.Exit(service.run(settings, embedded_broker=embedded_broker))
+
+
+def demo(
+    *,
+    lasts: Annotated[
+        str | None,
+        typer.Option("--for", metavar="60s", help="运行多久后自行停止（墙钟）Stop by itself after this wall time."),
+    ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report", metavar="FILE|-", help="结束时写出 JSON 报告 Write a JSON report at the end; - is stdout."
+        ),
+    ] = None,
+    scenario: Annotated[str, typer.Option(help="剧本 Which day to play; see simulate --help.")] = "showcase",
+    seed: Annotated[int, typer.Option(help="随机种子 Same seed, same readings.")] = 1,
+    speed: Annotated[float, typer.Option(min=0.1, help="几倍速 Simulated seconds a second.")] = 60.0,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="网页端口 Port of the console.")] = None,
+) -> None:
+    """演示：一个模拟乡镇接上完整服务，Ctrl-C 结束。 A simulated township in front of the whole service.
+
+    [bold]gridwhistle demo[/bold]   prints the console's address and a sign-in
+
+    [bold]gridwhistle demo --for 60s --report -[/bold]   plays an hour in a minute and prints what happened
+    """
+    from devices.instants import parse_duration
+
+    try:
+        duration = None if lasts is None else parse_duration(lasts)
+    except ValueError as error:
+        raise typer.BadParameter(f"--for: {error}") from error
+    from gridwhistle import demo as stage
+
+    raise typer.Exit(stage.demo(lasts=duration, report=report, scenario=scenario, seed=seed, speed=speed, port=port))

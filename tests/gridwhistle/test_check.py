@@ -1,0 +1,139 @@
+"""`init` and `check`: a start that is right, and every mistake told with file and line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gridwhistle.checking import check_all
+from gridwhistle.cli import app
+from gridwhistle.starter import FILES, write_starter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    write_starter(tmp_path / "site")
+    return tmp_path / "site"
+
+
+def told(site: Path) -> list[str]:
+    return [str(m).removeprefix(f"{site}/") for m in check_all(site / "gridwhistle.toml").mistakes]
+
+
+def change(path: Path, old: str, new: str) -> int:
+    """Returns the line on which the change was made."""
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) == 1, (old, text.count(old))
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return text[: text.index(old)].count("\n") + 1
+
+
+def test_what_init_makes_passes_check_without_a_warning(tmp_path: Path) -> None:
+    made = call("init", tmp_path / "new")
+    assert made.exit_code == 0
+    assert sorted(made.stdout.split()) == sorted(str(tmp_path / "new" / name) for name in FILES)
+    checked = call("check", tmp_path / "new" / "gridwhistle.toml", "--json")
+    assert checked.exit_code == 0
+    assert json.loads(checked.stdout) == {
+        "ok": True, "mistakes": [], "warnings": [], "rules": 3, "devices": 2, "grids": 2,
+    }  # fmt: skip
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "example.yaml").write_text("mine")
+    refused = call("init", tmp_path)
+    assert refused.exit_code == 2
+    assert "example.yaml 已存在" in refused.stderr
+    assert (tmp_path / "rules" / "example.yaml").read_text() == "mine"
+    assert not (tmp_path / "gridwhistle.toml").exists()
+
+
+def test_the_shipped_town_passes_check_without_a_warning(tmp_path: Path) -> None:
+    town = ROOT / "examples" / "qidu"
+    (tmp_path / "qidu.toml").write_text(f'town = "{town}"\nrules = "{town / "rules"}"\n')
+    checked = check_all(tmp_path / "qidu.toml")
+    assert (checked.mistakes, checked.warnings) == ([], [])
+    assert checked.devices > 80
+
+
+def test_mistakes_in_every_file_are_told_at_once_each_with_its_line(site: Path) -> None:
+    port = change(site / "gridwhistle.toml", "port = 8080", "port = 80800")
+    kind = change(site / "town/devices.yaml", "kind: pump_station", "kind: pump_staton")
+    parent = change(site / "town/grids.geojson", '"parent": "mytown"', '"parent": "nowhere"')
+    limit = change(site / "town/categories.yaml", "accept: 5m", "accept: soon")
+    rule = change(site / "rules/example.yaml", "level_inside > attr", "level_inside >> attr")
+    found = told(site)
+    assert parent > 0  # GeoJSON mistakes name the grid, not the line
+    for start in (
+        f"gridwhistle.toml:{port}:0: http.port: 应为 expected 0 to 65535",
+        f"town/devices.yaml:{kind}:",
+        "town/grids.geojson:0:0: grid 'east-01': no parent 'nowhere'",
+        f"town/categories.yaml:{limit}:",
+        f"rules/example.yaml:{rule}:",
+    ):
+        assert [t for t in found if t.startswith(start)], (start, found)
+    shown = call("check", site / "gridwhistle.toml")
+    assert shown.exit_code == 1
+    assert len(shown.stdout.splitlines()) == len(found)
+
+
+def test_a_rule_for_a_device_or_grid_that_is_not_there_is_a_mistake(site: Path) -> None:
+    line = change(
+        site / "rules/example.yaml",
+        "applies_to: {kind: door_sensor}",
+        "applies_to: {kind: door_sensor, devices: [door-east-1], grids: [west]}",
+    )
+    assert [t.split(": ", 1)[1] for t in told(site) if t.startswith(f"rules/example.yaml:{line}:")] == [
+        "elder-door-silent: no device 'door-east-1' in the town",
+        "elder-door-silent: no grid 'west' in the town",
+    ]
+
+
+def test_a_rule_that_can_never_be_true_and_an_unknown_category_are_warnings(site: Path) -> None:
+    change(site / "town/devices.yaml", "inside_limit_level: 3.50, ", "")
+    change(site / "rules/example.yaml", "applies_to: {kind: door_sensor}", "applies_to: {kind: door_sensor, tags: [x]}")
+    change(site / "rules/example.yaml", "category: flood.mains", "category: flood.main")
+    checked = check_all(site / "gridwhistle.toml")
+    assert checked.mistakes == []
+    assert [w.message for w in checked.warnings] == [
+        "polder-inside-high: none of its 1 devices has attribute 'inside_limit_level', so it can never be true",
+        "pump-without-mains: category 'flood.main' is not in the catalogue; it gets the limits of `other`",
+        "elder-door-silent: applies to no device of the town",
+    ]
+    assert all(w.line > 1 for w in checked.warnings)
+    assert call("check", site / "gridwhistle.toml").exit_code == 0
+
+
+def test_a_channel_whose_url_cannot_be_used_is_told_without_the_url(site: Path) -> None:
+    (site / "duty.url").write_text("nonsense://hunter2")
+    config = site / "gridwhistle.toml"
+    extra = '\n[notify.channels]\nduty = "file:duty.url"\nnight = "file:absent.url"\ncloud = "env:SURELY_NOT_SET"\n'
+    config.write_text(config.read_text(encoding="utf-8") + extra, encoding="utf-8")
+    checked = check_all(config)
+    assert [m.message.split(":")[0] for m in checked.mistakes] == ["notify.channels.duty", "notify.channels.night"]
+    assert [w.message.split(":")[0] for w in checked.warnings] == ["notify.channels.cloud"]
+    assert all(m.line > 0 for m in checked.mistakes)
+    assert "hunter2" not in str(checked)
+
+
+def test_a_configuration_that_is_not_there_or_not_toml_is_a_mistake(tmp_path: Path) -> None:
+    assert call("check", tmp_path / "absent.toml").exit_code == 1
+    (tmp_path / "bad.toml").write_text("= = =")
+    shown = call("check", tmp_path / "bad.toml")
+    assert shown.exit_code == 1
+    assert shown.stdout.startswith(f"{tmp_path / 'bad.toml'}:1:1: TOML")
+
+
+def test_the_environment_does_not_change_what_check_says(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRIDWHISTLE_HTTP__PORT", "nonsense")
+    assert told(site) == []
