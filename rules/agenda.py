@@ -33,7 +33,7 @@ def agenda(kernel: Kernel, sight: Sight, ends: I64, phase: I8, since: I64) -> tu
         elif part[0] == "since":
             soon = when = _since(part, sight, ends, at)
         elif part[0] == "count":
-            soon = when = sight.leaving[(part[1], part[2])]
+            soon = when = sight.leaving[(part[1], part[2])][ends]
         else:
             continue
         ready.append(soon)

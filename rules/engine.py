@@ -17,7 +17,6 @@ from rules.agenda import agenda
 from rules.binding import Binding, bind, gone
 from rules.book import RuleBook
 from rules.kernel import Block, Groups, Kernel, Verdict, judge
-from rules.logic import Sight
 from rules.outcome import NEVER, Edge, Outcome, Peak, Rows, Transition
 from rules.reason import known, reason
 from rules.seeing import Batch, Clock, Memory, see_batch, see_clock
@@ -190,14 +189,13 @@ class Engine:
         sight, groups = view.sight, view.groups
         verdict = judge(kernel, sight, groups, kernel.state, by_clock=False)
         if kernel.shape.timed:
-            ends = np.append(groups.starts[1:], groups.count) - 1
             phase, since = kernel.state.tracks.phase[groups.pairs], kernel.state.tracks.since[groups.pairs]
             if verdict.change.tracks is not None:
                 where = np.searchsorted(groups.pairs, verdict.change.loud)
                 phase[where], since[where] = verdict.change.tracks.phase, verdict.change.tracks.since
-            verdict.change.due = agenda(kernel, sight, ends, phase, since)[0].min(axis=0)
+            verdict.change.due = agenda(kernel, sight, groups.ends(), phase, since)[0].min(axis=0)
         changes.kernels.append((kernel, verdict.change))
-        self._report(kernel, sight, verdict, view.element, found)
+        self._report(kernel, verdict, view.element, found)
 
     def _judge_clock(self, kernel: Kernel, pairs: I64, clock: Clock, found: _Found) -> Change:
         """Works on a copy of the due pairs; every round judges each at its earliest due instant and asks again."""
@@ -217,16 +215,16 @@ class Engine:
             groups = Groups(np.arange(len(active)), pairs[active], active, len(active))
             verdict = judge(kernel, sight, groups, pocket, by_clock=True)
             verdict.change.apply(pocket)
-            self._report(kernel, sight, verdict, None, found)
+            self._report(kernel, verdict, None, found)
         none = np.empty(0, np.int64)
         return Change(pairs, pocket.instant, True, pairs, pocket.tracks, none, np.empty(0), pocket.due)
 
-    def _report(self, kernel: Kernel, sight: Sight, verdict: Verdict, element: I64 | None, found: _Found) -> None:
+    def _report(self, kernel: Kernel, verdict: Verdict, element: I64 | None, found: _Found) -> None:
         places = {rule: place for place, rule in enumerate(self._book.rules)} if verdict.steps else {}
         for step in verdict.steps:
             rule = kernel.block_of(step.pair).rule
             device = self._registry.devices[int(kernel.device[step.pair])]
-            brought_by = -1 if element is None else int(element[step.at])
+            brought_by = -1 if element is None else int(element[verdict.evaluations[step.at]])
             transition = Transition(
                 rule=rule.id,
                 device=device.id,
@@ -236,7 +234,7 @@ class Engine:
                 since=step.since,
                 first_value=known(step.first),
                 peak_value=known(step.peak),
-                reason=reason(rule, device, step.edge, sight, step.at),
+                reason=reason(rule, device, step.edge, verdict.sight, step.at),
                 element=brought_by,
             )
             first = step.instant if element is None else brought_by

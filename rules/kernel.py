@@ -6,7 +6,7 @@ rules.walk one after the other, and that jumps from change to change, not from e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 
@@ -75,11 +75,14 @@ class Kernel:
 
 @dataclass(slots=True)
 class Verdict:
-    """What one judging of a kernel gives; `steps` index the evaluations of the sight."""
+    """What one judging of a kernel gives. `steps` index the evaluations of `sight`, which holds those of pairs with
+    something standing or true; `evaluations` are their places among all that were judged."""
 
     change: Change
-    steps: list[Step]
-    peaks: list[tuple[int, int, float]]
+    sight: Sight
+    evaluations: I64
+    steps: list[Step] = field(default_factory=list)
+    peaks: list[tuple[int, int, float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +103,40 @@ class Groups:
             return per_group
         return np.repeat(per_group, np.diff(self.starts, append=self.count))
 
+    def ends(self) -> I64:
+        """The last evaluation of each group."""
+        return np.append(self.starts[1:], self.count) - 1
+
+    def of(self, evaluations: I64) -> I64:
+        """The group of each evaluation."""
+        if len(self.starts) == self.count:
+            return evaluations
+        return np.searchsorted(self.starts, evaluations, "right") - 1
+
+    def only(self, chosen: Bool) -> tuple[Groups, I64]:
+        """The chosen groups alone, and which evaluations those are."""
+        evaluations = np.flatnonzero(self.spread(chosen))
+        sizes = np.diff(self.starts, append=self.count)[chosen]
+        starts = np.cumsum(sizes) - sizes
+        return Groups(starts, self.pairs[chosen], self.places[chosen], len(evaluations)), evaluations
+
 
 def judge(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, by_clock: bool) -> Verdict:
     """Judge the evaluations of the sight against the state, which stays as it is."""
-    compiled, places = conditions(kernel.shape), groups.places
-    when = compiled.when_true(sight)
-    phase = state.tracks.phase[places]
-    ends = np.append(groups.starts[1:], groups.count) - 1
-    change = Change(places, sight.instant[ends], by_clock, _NOTHING, None, _NOTHING, _NO_VALUES)
-    standing = bool(phase.any())
-    if not standing and not when.any():
-        return Verdict(change, [], [])
-    clear = compiled.clear_true(sight)
-    course = _course(kernel, sight, groups, state, when=when, clear=clear, by_clock=by_clock)
-    loud = _loud(kernel, course, groups, state, phase) if standing else np.flatnonzero(when)
-    marked = np.zeros(len(places), bool)
-    marked[np.searchsorted(groups.starts, loud, "right") - 1] = True
-    verdict = Verdict(change, [], [])
-    if standing and kernel.shape.peak >= 0:
+    when = conditions(kernel.shape).when_true(sight)
+    phase = state.tracks.phase[groups.places]
+    change = Change(groups.places, sight.instant[groups.ends()], by_clock, _NOTHING, None, _NOTHING, _NO_VALUES)
+    concerned = phase != NORMAL
+    concerned[groups.of(np.flatnonzero(when))] = True
+    if not concerned.any():
+        return Verdict(change, sight, _NOTHING)
+    groups, evaluations = groups.only(concerned)
+    sight, when, phase = sight.only(evaluations), when[evaluations], phase[concerned]
+    course = _course(kernel, sight, groups, state, when=when, by_clock=by_clock)
+    marked = np.zeros(len(phase), bool)
+    marked[groups.of(_loud(kernel, course, groups, state, phase))] = True
+    verdict = Verdict(change, sight, evaluations)
+    if kernel.shape.peak >= 0:
         _quiet_peaks(course, groups, state, verdict=verdict, chosen=np.flatnonzero(~marked & (phase != NORMAL)))
     chosen = np.flatnonzero(marked)
     if len(chosen):
@@ -125,11 +144,9 @@ def judge(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, by_cloc
     return verdict
 
 
-def _course(
-    kernel: Kernel, sight: Sight, groups: Groups, state: State,
-    *, when: Bool, clear: Bool, by_clock: bool,
-) -> Course:  # fmt: skip
+def _course(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, when: Bool, by_clock: bool) -> Course:
     """`reset` is where a pending occurrence ends or starts anew: `when` false, or a silence before it too long."""
+    clear = conditions(kernel.shape).clear_true(sight)
     reset = np.zeros(0, bool)
     if kernel.holds:
         reset = conditions(kernel.shape).when_false(sight)
@@ -172,7 +189,7 @@ def _walk_all(kernel: Kernel, course: Course, groups: Groups, state: State, *, v
     places, pairs = groups.places[chosen], groups.pairs[chosen]
     tracks = state.tracks.take(places)
     starts = groups.starts[chosen].tolist()
-    stops = np.append(groups.starts[1:], groups.count)[chosen].tolist()
+    stops = (groups.ends() + 1)[chosen].tolist()
     holds = kernel.hold[pairs].tolist()
     course.freeze()
     for row, (pair, start, stop, hold) in enumerate(zip(pairs.tolist(), starts, stops, holds, strict=True)):

@@ -41,6 +41,23 @@ class Sight:
             found = self._params[k] = self.params[k][self.pairs]
         return found
 
+    def only(self, which: I64) -> Sight:
+        """Some of the evaluations."""
+        if len(which) == len(self.pairs):
+            return self
+        return Sight(
+            self.pairs[which],
+            self.instant[which],
+            self.params,
+            self.now,
+            self.resumed_at,
+            {slot: column[which] for slot, column in self.values.items()},
+            {slot: column[which] for slot, column in self.measured.items()},
+            {slot: column[which] for slot, column in self.here.items()},
+            {window: column[which] for window, column in self.counts.items()},
+            {window: column[which] for window, column in self.leaving.items()},
+        )
+
     def clock(self) -> I64:
         """The newest instant known at each evaluation: what says whether the link has been up long enough."""
         return np.maximum(self.instant, self.now)

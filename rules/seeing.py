@@ -113,9 +113,9 @@ def _raise_instants(instant: I64, groups: Groups, new: Bool, last: I64) -> None:
         return
     falls = np.flatnonzero((instant[1:] < instant[:-1]) & ~new[1:]) + 1
     if len(falls):
-        stops = np.append(groups.starts[1:], groups.count)
-        for group in np.unique(np.searchsorted(groups.starts, falls, "right") - 1).tolist():
-            part = instant[groups.starts[group] : stops[group]]
+        ends = groups.ends()
+        for group in np.unique(groups.of(falls)).tolist():
+            part = instant[groups.starts[group] : ends[group] + 1]
             np.maximum.accumulate(part, out=part)
 
 
@@ -174,7 +174,7 @@ class _Weaver:
         """Events remembered and those of the batch, for each pair: its history as it will be when the batch ends."""
         arrived = np.cumsum(mine)
         new: I64 = arrived[self._kept] - (arrived - mine)[self._begin]
-        stops = np.append(groups.starts[1:], groups.count) - 1
+        stops = groups.ends()
         past: list[I64] = []
         for begin, last, series in zip(
             self._begin[groups.starts].tolist(),
@@ -191,15 +191,15 @@ def _count(sight: Sight, groups: Groups, window: tuple[int, int], times: list[I6
     """`times` by group, `new` by evaluation: how many of the group's newest times have come up to it in this batch."""
     span = sight.param(window[1]).astype(np.int64)
     counts = np.zeros(groups.count)
-    leaving = np.full(len(groups.pairs), FAR, np.int64)
+    leaving = np.full(groups.count, FAR, np.int64)
     stops = np.append(groups.starts[1:], groups.count).tolist()
-    for group, (start, stop, all_times) in enumerate(zip(groups.starts.tolist(), stops, times, strict=True)):
+    for start, stop, all_times in zip(groups.starts.tolist(), stops, times, strict=True):
         if not len(all_times):
             continue
         known = len(all_times) - int(new[stop - 1]) + new[start:stop]
         gone = np.searchsorted(all_times, sight.instant[start:stop] - span[start:stop], "right")
         counts[start:stop] = np.maximum(known - gone, 0)
-        if gone[-1] < len(all_times):
-            leaving[group] = all_times[gone[-1]] + span[stop - 1]
+        oldest = all_times[np.minimum(gone, len(all_times) - 1)]
+        leaving[start:stop] = np.where(gone < known, oldest + span[start:stop], FAR)
     sight.counts[window] = counts
     sight.leaving[window] = leaving
