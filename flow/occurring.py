@@ -1,8 +1,9 @@
 """Transitions applied to alarms held in memory: what is raised, reopened, ended and noted, before any of it is written.
 
-The same transitions told twice change nothing. The surprises: a raise at an instant an alarm already has reopens that
-occurrence (unless the same telling ends it again where it had ended), and a raise older than the alarm's latest is a
-piece of the past that was found later: it is kept, and changes neither the alarm nor its state.
+The same transitions told twice change nothing, and how a stream is cut into tellings changes no order. The surprises:
+a raise at an instant an alarm already has reopens that occurrence (unless the same telling ends it again where it had
+ended: then it is a repetition), and a raise older than the alarm's latest is a piece of the past that was found later:
+it is kept, and changes neither the alarm nor its state.
 """
 
 from __future__ import annotations
@@ -90,22 +91,41 @@ FOUND_LATER = "found later"
 
 
 def apply(
-    alarms: dict[Pair, HeldAlarm], rules: dict[str, RuleLike], transitions: Sequence[Transition]
+    alarms: dict[Pair, HeldAlarm], rules: Mapping[str, RuleLike], transitions: Sequence[Transition]
 ) -> list[Happened]:
     """Changes the held alarms and returns what happened, in order."""
-    ends = {(t.rule, t.device, t.at) for t in transitions if t.edge is Edge.CLEARED}
+    heard = _Heard({_key(t, t.at): i for i, t in enumerate(transitions)})
     happened: list[Happened] = []
-    for transition in transitions:
+    for place, transition in enumerate(transitions):
         alarm = alarms[transition.rule, transition.device]
         if transition.edge is Edge.RAISED:
-            happened += _raise(alarm, rules[transition.rule].priority, transition, ends)
+            happened += _raise(alarm, rules[transition.rule].priority, transition, place, heard)
         else:
-            happened += _clear(alarm, transition)
+            happened += _clear(alarm, transition, heard)
     return happened
 
 
+_Key = tuple[str, str, Edge, int]  # rule, device, edge, at
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What tells a repetition from news: the last place of each transition in this telling, and the ends of
+    occurrences whose raise was found to be a repetition."""
+
+    last: Mapping[_Key, int]
+    repeated_ends: set[_Key] = field(default_factory=set)
+
+    def later(self, key: _Key, place: int) -> bool:
+        return self.last.get(key, -1) > place
+
+
+def _key(transition: Transition, at: int) -> _Key:
+    return transition.rule, transition.device, transition.edge, at
+
+
 def _raise(
-    alarm: HeldAlarm, priority: Priority, transition: Transition, ends: set[tuple[str, str, int]]
+    alarm: HeldAlarm, priority: Priority, transition: Transition, place: int, heard: _Heard
 ) -> Iterable[Happened]:
     known = alarm.occurrences.get(transition.at)
     if known is None:
@@ -117,14 +137,24 @@ def _raise(
         superseded = _supersede(alarm, transition.at)
         alarm.current, alarm.priority = occurrence, priority
         return [*superseded, _step(occurrence, Happening.RAISED, Happening.RAISED)]
-    told_before = known.ended_before is not None and (alarm.rule, alarm.device, known.ended_before) in ends
-    if known.cleared_at is None or told_before or known is not alarm.current:
+    if known.cleared_at is None:
+        return ()
+    if known.ended_before is not None:
+        end = (alarm.rule, alarm.device, Edge.CLEARED, known.ended_before)
+        if heard.later(end, place):
+            heard.repeated_ends.add(end)
+            return ()
+    if known is not alarm.current:
         return ()
     known.cleared_at, known.changed, alarm.priority = None, True, priority
     return [_step(known, Happening.RAISED, REOPENED)]
 
 
-def _clear(alarm: HeldAlarm, transition: Transition) -> Iterable[Happened]:
+def _clear(alarm: HeldAlarm, transition: Transition, heard: _Heard) -> Iterable[Happened]:
+    key = _key(transition, transition.at)
+    if key in heard.repeated_ends:
+        heard.repeated_ends.remove(key)
+        return ()
     occurrence = _standing_at(alarm, transition)
     if occurrence is None:
         return ()
