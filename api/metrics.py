@@ -9,21 +9,16 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from alerts.orders import OPEN
-from devices.instants import SECOND
 from flow.installation import Installation
 from store.records.alarms import counts_standing
-from store.records.counts import count_outbox, ledger_sums
+from store.records.counts import count_outbox
 from store.records.orders import counts_by_state
 
 # From a batch of one value on a fast disk to a disk that stalls.
 SETTLE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
-
-# The sum reads the whole ledger, a row for each device and hour; the settling side folds into it every 30 s anyway.
-LEDGER_KEPT = 30 * SECOND
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +41,6 @@ class Metrics:
 class _Records(Collector):
     def __init__(self, installation: Installation) -> None:
         self._here = installation
-        self._values: tuple[int, dict[str, int]] = (0, {})
 
     def describe(self) -> Iterable[Metric]:
         # Registering must not ask the database, which may be away.
@@ -54,6 +48,7 @@ class _Records(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield from self._parts()
+        yield from self._ledger()
         try:
             yield from self._counts()
         except SQLAlchemyError as error:
@@ -72,25 +67,18 @@ class _Records(Collector):
         clients = self._here.hub.clients
         yield GaugeMetricFamily("gridwhistle_stream_clients", "Clients of the event stream", value=clients)
 
-    def _ledger(self, tx: Connection) -> dict[str, int]:
-        at, values = self._values
-        if not at <= self._here.wall() < at + LEDGER_KEPT:
-            values = ledger_sums(tx)
-            self._values = (self._here.wall(), values)
-        return values
+    def _ledger(self) -> Iterable[Metric]:
+        help_ = "Values and events by what became of them; received is the sum of the others"
+        ledger = CounterMetricFamily("gridwhistle_values", help_, labels=["outcome"])
+        sums = self._here.ledger_sums()
+        for name in ("received", "stored", "duplicate", "replaced", "refused"):
+            ledger.add_metric([name], sums[name])
+        yield ledger
 
     def _counts(self) -> Iterable[Metric]:
         with self._here.records.connect() as tx:
-            values, standing = self._ledger(tx), counts_standing(tx)
-            orders, (waiting, dead) = counts_by_state(tx), count_outbox(tx)
-        ledger = CounterMetricFamily(
-            "gridwhistle_values",
-            "Values and events by what became of them; received is the sum of the others. At most a minute old",
-            labels=["outcome"],
-        )
-        for name, count in values.items():
-            ledger.add_metric([name], count)
-        yield ledger
+            standing, orders = counts_standing(tx), counts_by_state(tx)
+            waiting, dead = count_outbox(tx)
         alarms = GaugeMetricFamily("gridwhistle_standing_alarms", "Standing alarms", labels=["priority"])
         for priority, count in standing.items():
             alarms.add_metric([priority], count)

@@ -21,7 +21,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from devices.batch import F64, I64, U8, Bool
+from devices.batch import F64, I64, U8, Bool, Quality
 from devices.instants import DAY, to_iso
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, DeviceStatus, Registry
@@ -249,7 +249,8 @@ class _Values:
     def _item(self, series: int, at: int, value: float, quality: int) -> dict[str, object]:
         metric = self._hub.registry.series_metric[series]
         return {
-            "device": self._device(series).id, "metric": metric, "at": to_iso(at), "value": value, "quality": quality,
+            "device": self._device(series).id, "metric": metric, "at": to_iso(at), "value": value,
+            "quality": Quality(quality).name.lower(),
         }  # fmt: skip
 
 
@@ -261,7 +262,7 @@ async def sse(
     values: bool = True,
     devices: frozenset[str] | None = None,
     allowed: Callable[[], bool] | None = None,
-    heartbeat_s: float = HEARTBEAT_S,
+    heartbeat_s: float | None = None,
 ) -> AsyncIterator[str]:
     """Server-sent events for one client, until the hub closes or `allowed` (asked at every heartbeat) says no.
 
@@ -274,8 +275,8 @@ async def sse(
         last, opening = await _open(hub, last_id)
         yield f"retry: 2000\n{opening}"
         told = _Values(hub, personal=personal, devices=devices)
-        loop = asyncio.get_running_loop()
-        beat, values_at = loop.time() + heartbeat_s, loop.time()
+        loop, pause = asyncio.get_running_loop(), HEARTBEAT_S if heartbeat_s is None else heartbeat_s
+        beat, values_at = loop.time() + pause, loop.time()
         while not hub.closed:
             events = await hub.after(last)
             if events is None:
@@ -292,7 +293,7 @@ async def sse(
             if loop.time() >= beat:
                 if allowed is not None and not await asyncio.to_thread(allowed):
                     return
-                beat = loop.time() + heartbeat_s
+                beat = loop.time() + pause
                 yield ": \n\n"
             until = min(beat, values_at) if values else beat
             await hub.wait(last, max(0.0, until - loop.time()))

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from store.records.tables import ledger, outbox
-
-_COUNTED = ("received", "stored", "duplicate", "replaced", "refused")
-
-
-def ledger_sums(tx: Connection) -> dict[str, int]:
-    """Of everything folded into the table; what the journal still holds comes with the next snapshot."""
-    row = tx.execute(select(*(func.coalesce(func.sum(ledger.c[name]), 0) for name in _COUNTED))).one()
-    return {name: int(count) for name, count in zip(_COUNTED, row, strict=True)}
+from store.records.tables import outbox
 
 
 def count_outbox(tx: Connection) -> tuple[int, int]:
