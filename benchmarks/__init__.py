@@ -1,0 +1,1 @@
+"""Measurements, never tests: each prints one JSON object with rates and ratios of one run."""

@@ -66,14 +66,14 @@ class Presence:
         """Rows in arrival order. A silent device is heard again at the first row newer than its last."""
         if not len(device):
             return self._nothing()
-        heard, inverse = np.unique(device, return_inverse=True)
-        last = self.last_seen[heard].copy()
-        before = last.copy()
-        np.maximum.at(last, inverse, measured_at)
-        silent = self.silent_since[heard].copy()
+        heard = np.flatnonzero(np.bincount(device, minlength=len(self.last_seen)))
+        newest = self.last_seen.copy()
+        np.maximum.at(newest, device, measured_at)
+        last, before = newest[heard], self.last_seen[heard]
+        silent = self.silent_since[heard]
         ended: list[Silence] = []
         for i in np.flatnonzero((silent > 0) & (last > before)):
-            first = int(np.flatnonzero((inverse == i) & (measured_at > before[i]))[0])
+            first = int(np.flatnonzero((device == heard[i]) & (measured_at > before[i]))[0])
             ended.append(
                 Silence(int(heard[i]), int(before[i]), int(silent[i]), int(measured_at[first]), int(element[first]))
             )

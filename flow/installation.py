@@ -62,3 +62,4 @@ class Installation:
     ledger: ReadLedger
     session_span: int
     watch_span: int
+    ledger_sums: Callable[[], Mapping[str, int]]

@@ -93,7 +93,7 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
     )
     late = (sorted_.verdict == Verdict.NEW) | (sorted_.verdict == Verdict.UNSURE)
     late &= ~sorted_.newer | (measured_at < now - LATE_AFTER)
-    counts = _counts(device, sorted_.verdict, late, quality, ~active[device])
+    counts = _counts(device, sorted_.verdict, late, quality, active)
     counts = np.concatenate([counts, _other_counts(found, batch.refused, events, active)])
     settled = Settled(
         batch.series.tobytes(), measured_at.tobytes(), batch.value.tobytes(), quality.tobytes(),
@@ -236,29 +236,30 @@ def _with_events(change: Change, newest: Newest, events: Sequence[EventRow]) -> 
     )
 
 
-def _counts(device: I32, verdict: U8, late: Bool, quality: U8, quarantined: Bool) -> I64:
+def _counts(device: I32, verdict: U8, late: Bool, quality: U8, active: Bool) -> I64:
     """Ledger counts of the rows, one line a device, columns as flow.ledger.COLUMNS."""
-    who, at = np.unique(device, return_inverse=True)
+    received = np.bincount(device, minlength=len(active))
+    who = np.flatnonzero(received)
     stored = (verdict == Verdict.NEW) | (verdict == Verdict.UNSURE)
-    columns: list[Bool | F64] = [
-        np.ones(len(device), np.bool_),
+    columns: list[Bool] = [
         stored,
         verdict == Verdict.DUPLICATE,
         verdict == Verdict.REPLACED,
         verdict == Verdict.REFUSED,
         late,
         stored & (quality != Quality.GOOD),
-        stored & quarantined,
-        np.zeros(len(device), np.bool_),
+        stored & ~active[device],
     ]
-    # Weighted counting is a tenth of the batch's cost; most columns of most batches are empty or full.
-    counts = [who.astype(np.int64)]
-    for column in columns:
-        if not column.any():
-            counts.append(np.zeros(len(who), np.int64))
-        else:
-            counts.append(np.bincount(at[column] if not column.all() else at, minlength=len(who)))
-    return np.stack(counts, axis=1).astype(np.int64)
+    counts = np.zeros((len(who), len(COLUMNS) + 1), np.int64)
+    counts[:, 0] = who
+    counts[:, 1] = received[who]
+    # Counting is a tenth of the batch's cost, and most columns of most batches are empty or full.
+    for place, column in enumerate(columns, start=2):
+        if column.all():
+            counts[:, place] = counts[:, 1]
+        elif column.any():
+            counts[:, place] = np.bincount(device[column], minlength=len(active))[who]
+    return counts
 
 
 def _other_counts(found: _Events, refused: Sequence[Refused], events: Sequence[EventRow], active: Bool) -> I64:

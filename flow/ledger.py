@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.sqlite import insert
 
 from devices.batch import I64
@@ -61,6 +61,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._hours: dict[int, I64] = {}
+        self._running = np.zeros(len(COLUMNS), np.int64)
 
     def add(self, at: int, counts: I64) -> None:
         if not len(counts):
@@ -74,6 +75,16 @@ class Ledger:
                 grown[: len(table)] = table
             table = self._hours[hour] = grown
         np.add.at(table, counts[:, 0] + 1, counts[:, 1:])
+        self._running += counts[:, 1:].sum(axis=0)
+
+    def begin(self, tx: Connection) -> None:
+        """Take the table's sums as what was counted before; call once, before the journal is counted again."""
+        sums = tx.execute(select(*(func.coalesce(func.sum(ledger.c[name]), 0) for name in COLUMNS))).one()
+        self._running += np.array(sums, np.int64)
+
+    def running(self) -> dict[str, int]:
+        """Sums of every column over all devices and hours, without asking the database."""
+        return dict(zip(COLUMNS, self._running.tolist(), strict=True))
 
     def fold(self, tx: Connection) -> None:
         """Add what was counted to the table. Call `folded` once the commit is through."""

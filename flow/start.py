@@ -49,6 +49,7 @@ def start_settler(
         memory.devices_changed()
         if body:
             memory.restore(body)
+        memory.ledger.begin(tx)
         for entry in every_entry(tx, number):
             memory.replay(entry, limits.arrivals)
         _standing_faults(tx, memory)

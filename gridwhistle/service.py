@@ -28,7 +28,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 import api.app
-import console.pages
+import console
 from alerts.roles import Actor
 from devices.documents import DocumentError
 from devices.faults import ClockLimits
@@ -110,7 +110,7 @@ class Service:
         self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=self.now())
         memory = self.settler.memory
         stack.callback(self.settler.appender.stop, 10.0)
-        self.hub = Hub(self.records, wall, registry=memory.registry, latest=lambda: memory.newest)
+        self.hub = Hub(self.records, self.now, registry=memory.registry, latest=lambda: memory.newest)
         self.centre = SettlingCentre(self.settler, poke=self.poke, now=self.now)
         self.centre.remember_standing(_standing_of_installation(self.records))
         self.decoder = Decoder(
@@ -135,6 +135,7 @@ class Service:
             rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest),
             ledger=self.read_ledger,
+            ledger_sums=memory.ledger.running,
             session_span=settings.sessions.hours * HOUR,
             watch_span=settings.orders.watch,
         )
@@ -170,7 +171,8 @@ class Service:
 
     def app(self) -> FastAPI:
         app = api.app.create_app(self.installation)
-        console.pages.attach(app, self.installation)
+        self.centre.settle_seconds = app.state.metrics.observe_settle
+        console.attach(app, self.installation)
         return app
 
     async def run(self, ready: Callable[[], None]) -> None:

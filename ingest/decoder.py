@@ -62,6 +62,7 @@ class Decoder:
         self._first_arrival = first_arrival
         self._routes: dict[bytes, Route | _Ignored] = {}
         self._last = 0
+        self._arrived = Arrived()
         self._quarantined = sum(d.status is DeviceStatus.QUARANTINED for d in registry.devices)
 
     def forget_routes(self) -> None:
@@ -90,8 +91,10 @@ class Decoder:
         stamp = self._now()
         if stamp <= self._last:
             stamp = self._last + 1
-        first_at = self._first_arrival(packet_id, digest(payload)) if first & DUP and packet_id else None
-        arrived = Arrived(stamp, first_at, bool(first & RETAIN), packet_id)
+        arrived = self._arrived
+        arrived.received_at, arrived.retained, arrived.packet_id = stamp, bool(first & RETAIN), packet_id
+        if first & DUP and packet_id:
+            arrived.received_at = self._first_arrival(packet_id, digest(payload)) or stamp
         if route.channel == "readings":
             used = read_readings(route, payload, arrived, self.builder, self._registry)
         elif route.channel == "events":
