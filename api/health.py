@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 
@@ -43,6 +44,6 @@ def readyz(here: Here, response: Response) -> Ready:
     return Ready(ready=not failing, parts=parts, failing=failing)
 
 
-@router.get("/metrics", summary="Prometheus metrics / 指标", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics / 指标", response_class=PlainTextResponse)
 def see_metrics(request: Request) -> Response:
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
