@@ -13,9 +13,9 @@ from alerts.limits import Limits, next_limit, running
 from alerts.orders import Act, OrderState, decide
 from alerts.roles import SERVICE
 from devices.instants import to_iso
+from flow.deeds import note, write_act
 from flow.desk import expire_shelves
 from flow.messages import order_event, order_message, post, tell
-from flow.orders import note, write_act
 from store.records.database import write
 from store.records.orders import OrderRow, get_order
 from store.records.tables import alarms, orders

@@ -11,28 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from alerts.categories import Catalogue
 from alerts.limits import Limits, is_overdue, moved, next_limit
-from alerts.orders import OPEN, Act, CloseBy, OrderState, Source, acts_for, decide, parse_act
-from alerts.refusals import Conflict, Invalid, NotFound
-from alerts.roles import SERVICE, Actor, Role
+from alerts.orders import OPEN, Act, OrderState, Source, acts_for, decide, parse_act
+from alerts.refusals import Invalid, NotFound
+from alerts.roles import Actor, Role
 from devices.instants import DAY, from_iso
+from flow.deeds import note, write_act
 from flow.filing import ATTACHED
-from flow.messages import Message, order_event, order_message, post, tell
+from flow.messages import Message, order_message, post
+from flow.reporting import MAX_DESCRIPTION, MAX_EXTERNAL, MAX_TITLE, check_form, close_by_of, place_of, report
 from rules.rule import Priority
-from store.records.alarms import get_alarm
 from store.records.categories import catalogue
 from store.records.database import write
 from store.records.orders import OrderRow, find_external, get_order
-from store.records.tables import devices, grids, order_history, order_occurrences, orders, users
+from store.records.tables import order_history, order_occurrences, orders, users
 
-MAX_TITLE, MAX_DESCRIPTION, MAX_REASON, MAX_DETAIL, MAX_EXTERNAL = 200, 4000, 2000, 20_000, 200
+MAX_REASON, MAX_DETAIL = 2000, 20_000
 # Farther away than this is no extension but an order that wants another plan.
 MAX_EXTENSION = 90 * DAY
-_BY_HAND = frozenset(Source) - {Source.RULE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +88,13 @@ def file_order(  # noqa: PLR0913 - the fields of the form
     where the alarm has an open order already.
     """
     actor.require("order.report")
-    _check_form(title, description, source, priority, external_id)
+    check_form(title, description, source, priority, external_id)
     with write(records) as tx:
         if external_id is not None and (known := find_external(tx, external_id)) is not None:
             return Filed(view_order(known, actor), created=False)
-        row = _place(tx, device, grid, alarm) | {
+        row = place_of(tx, device, grid, alarm) | {
             "category": category,
-            "close_by": _category(catalogue(tx), category),
+            "close_by": close_by_of(catalogue(tx), category),
             "title": title.strip(),
             "description": description.strip(),
             "priority": priority,
@@ -106,7 +105,7 @@ def file_order(  # noqa: PLR0913 - the fields of the form
             "longitude": longitude,
             "alarm": alarm,
         }
-        number = _file(tx, now, actor, row)
+        number = report(tx, now, actor, row)
         return Filed(view_order(_read(tx, number), actor), created=True)
 
 
@@ -182,123 +181,6 @@ def _consequences(tx: Connection, now: int, row: OrderRow, deed: _Deed, *, assig
         case Act.MERGE:
             return {"merged_into": _merge(tx, now, row, deed)}
     return {}
-
-
-def write_act(  # noqa: PLR0913 - one history row
-    tx: Connection,
-    now: int,
-    row: OrderRow,
-    act: str,
-    to: OrderState,
-    *,
-    by: str,
-    post_of: str,
-    why: str | None = None,
-    detail: Mapping[str, Any] | None = None,
-    changes: Mapping[str, Any],
-) -> None:
-    """State, version, history row and stream row, if the order still has the version that was read."""
-    version = row.version + 1
-    done = tx.execute(
-        update(orders)
-        .where(orders.c.id == row.id, orders.c.version == row.version)
-        .values(state=to, version=version, changed_at=now, **changes)
-    )
-    if done.rowcount != 1:
-        raise Conflict(
-            "version_changed", "工单已有新变化，请刷新后再操作", "the order has changed meanwhile: look again"
-        )
-    note(tx, now, row.id, act, row.state, to, by=by, post_of=post_of, why=why, detail=detail)
-    tell(
-        tx, now,
-        [order_event(row.id, act, to, version=version, category=row.category, priority=row.priority,
-                     device=row.device, grid=row.grid, alarm=row.alarm)],
-    )  # fmt: skip
-
-
-def note(  # noqa: PLR0913, PLR0917 - one history row
-    tx: Connection,
-    now: int,
-    order: int,
-    act: str,
-    before: OrderState | None,
-    to: OrderState,
-    *,
-    by: str = SERVICE,
-    post_of: str = SERVICE,
-    why: str | None = None,
-    detail: Mapping[str, Any] | None = None,
-) -> None:
-    tx.execute(
-        insert(order_history).values(
-            order=order, at=now, by=by, post=post_of, act=act, from_state=before, to_state=to, why=why,
-            detail=dict(detail or {}),
-        )
-    )  # fmt: skip
-
-
-def _file(tx: Connection, now: int, actor: Actor, row: dict[str, Any]) -> int:
-    values = row | {"state": OrderState.REPORTED, "version": 1, "created_at": now, "changed_at": now}
-    number: int = tx.scalars(insert(orders).values(values).returning(orders.c.id)).one()
-    if row["alarm"] is not None:
-        attach(tx, number, row["alarm"])
-    note(tx, now, number, "report", None, OrderState.REPORTED, by=actor.name, post_of=actor.role,
-         detail={"source": row["source"]})  # fmt: skip
-    tell(
-        tx, now,
-        [order_event(number, "report", OrderState.REPORTED, version=1, category=row["category"],
-                     priority=row["priority"], device=row["device"], grid=row["grid"], alarm=row["alarm"])],
-    )  # fmt: skip
-    return number
-
-
-def attach(tx: Connection, order: int, alarm: int) -> None:
-    """The alarm's latest occurrence belongs to the order from now on."""
-    found = get_alarm(tx, alarm)
-    if found is not None and found.occurrence is not None:
-        row = {"order": order, "occurrence": found.occurrence.id}
-        tx.execute(upsert(order_occurrences).on_conflict_do_nothing(), row)
-
-
-def _place(tx: Connection, device: str | None, grid: str | None, alarm: int | None) -> dict[str, Any]:
-    """Device and grid, from the alarm where it is about one. Raises Invalid for what is not registered."""
-    if alarm is not None:
-        found = get_alarm(tx, alarm)
-        if found is None:
-            raise NotFound("no_such_alarm", f"没有编号为 {alarm} 的告警", f"there is no alarm {alarm}")
-        busy = select(orders.c.id).where(orders.c.alarm == alarm, orders.c.state.in_(OPEN))
-        if (other := tx.execute(busy).scalar()) is not None:
-            raise Conflict("order_open", f"该告警已有未结工单 #{other}", f"order {other} of this alarm is still open")
-        device, grid = device or found.device, grid or found.grid
-    if device is not None:
-        row = tx.execute(select(devices.c.grid).where(devices.c.id == device)).one_or_none()
-        if row is None and alarm is None:
-            raise Invalid("no_such_device", f"没有设备“{device}”", f"there is no device {device!r}")
-        grid = grid or (row.grid if row else None)
-    elif grid is not None and tx.execute(select(grids.c.id).where(grids.c.id == grid)).first() is None:
-        raise Invalid("no_such_grid", f"没有网格“{grid}”", f"there is no grid {grid!r}")
-    return {"device": device, "grid": grid}
-
-
-def _category(categories: Catalogue, category: str) -> CloseBy:
-    if category not in categories.categories:
-        raise Invalid("no_such_category", f"没有类别“{category}”", f"there is no category {category!r}")
-    return categories.of(category).close_by
-
-
-def _check_form(title: str, description: str, source: str, priority: str, external_id: str | None) -> None:
-    if not 0 < len(title.strip()) <= MAX_TITLE:
-        raise Invalid("bad_title", f"标题应为 1 到 {MAX_TITLE} 字", f"a title has 1 to {MAX_TITLE} characters")
-    if len(description) > MAX_DESCRIPTION:
-        raise Invalid("text_too_long", f"描述不能超过 {MAX_DESCRIPTION} 字", f"at most {MAX_DESCRIPTION} characters")
-    if source not in _BY_HAND:
-        choices = ", ".join(s for s in Source if s in _BY_HAND)
-        raise Invalid("bad_source", f"来源应为 {choices} 之一", f"source must be one of {choices}")
-    if priority not in set(Priority):
-        choices = ", ".join(Priority)
-        raise Invalid("bad_priority", f"优先级应为 {choices} 之一", f"priority must be one of {choices}")
-    if external_id is not None and not 0 < len(external_id) <= MAX_EXTERNAL:
-        raise Invalid("bad_external_id", f"外部编号应为 1 到 {MAX_EXTERNAL} 字", "external_id is empty or too long")
 
 
 def _read(tx: Connection, order: int) -> OrderRow:
@@ -397,3 +279,16 @@ def _messages(row: OrderRow, deed: _Deed, changes: Mapping[str, Any]) -> list[Me
             row.id, happening, row.title, priority=row.priority, once=once, alarm=row.alarm, assignee=assignee
         )
     ]
+
+
+__all__ = [
+    "MAX_DESCRIPTION",
+    "MAX_EXTERNAL",
+    "MAX_REASON",
+    "MAX_TITLE",
+    "Filed",
+    "OrderView",
+    "act_on_order",
+    "file_order",
+    "view_order",
+]

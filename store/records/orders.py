@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, exists, func, select
 from alerts.alarms import Happening
 from alerts.orders import FINAL, STEPS, CloseBy, Order, OrderState, Step
 from alerts.refusals import Invalid
-from alerts.roles import Role
+from alerts.roles import SERVICE, Role
 from store.records.alarms import OccurrenceRow
 from store.records.categories import catalogue
 from store.records.pages import Page, decode_id, page_of
@@ -148,6 +148,12 @@ def get_order(tx: Connection, order: int) -> OrderRow | None:
     return next(iter(_rows(tx, _orders().where(orders.c.id == order))), None)
 
 
+def states_of(tx: Connection, numbers: Collection[int]) -> dict[int, OrderState]:
+    """The states of these orders, for a list of alarms that shows them."""
+    found = tx.execute(select(orders.c.id, orders.c.state).where(orders.c.id.in_(numbers)))
+    return {row.id: OrderState(row.state) for row in found}
+
+
 def find_external(tx: Connection, external_id: str) -> OrderRow | None:
     return next(iter(_rows(tx, _orders().where(orders.c.external_id == external_id))), None)
 
@@ -179,7 +185,7 @@ def chain(tx: Connection, order: int) -> list[Link]:
     links += [
         Link(
             row.at, "order", row.act, row.by, row.post, row.from_state, row.to_state, row.why,
-            row.detail.get("alarm"), row.detail.get("occurrence"), row.detail,
+            _number(row, "alarm"), _number(row, "occurrence"), row.detail,
         )
         for row in order_history(tx, order)
     ]  # fmt: skip
@@ -209,6 +215,11 @@ def list_handlers(tx: Connection) -> list[tuple[str, str]]:
     """(name, display name) of everyone an order may be dispatched to."""
     query = select(users.c.name, users.c.display_name).where(users.c.role == Role.HANDLER, ~users.c.disabled)
     return [(name, display_name or name) for name, display_name in tx.execute(query.order_by(users.c.name))]
+
+
+def _number(row: OrderHistoryRow, name: str) -> int | None:
+    """Only the service's own notes are believed: a person's detail may hold anything."""
+    return row.detail.get(name) if row.by == SERVICE else None
 
 
 def _of_occurrence(o: OccurrenceRow) -> list[Link]:

@@ -6,11 +6,12 @@ import pytest
 
 from devices.instants import DAY, HOUR, MINUTE, SECOND
 from flow.alarms import update_peaks
+from flow.desk import acknowledge
 from rules.outcome import Peak
 from store.records.database import write
 from store.records.tables import alarm_history, alarms, occurrences, order_history, order_occurrences, orders, outbox
 from store.records.tables import rules as rules_table
-from tests.flow.town import AIR, DOOR, ELDER, LEVEL, NOW, PUMP, Town, down, up
+from tests.flow.town import AIR, DOOR, ELDER, LEVEL, NOW, OFFICER, PUMP, Town, down, up
 
 
 def only(rows: list[dict[str, object]]) -> dict[str, object]:
@@ -93,6 +94,15 @@ def test_the_same_transitions_told_again_change_nothing(town: Town, parts: int) 
     town.tell(*story)
     assert everything(town) == before
     town.tell(*story[:2])
+    assert everything(town) == before
+
+
+def test_what_is_over_and_acknowledged_stays_so_when_told_again(town: Town) -> None:
+    story = [up(at=NOW), down(at=NOW + MINUTE)]
+    town.tell(*story)
+    acknowledge(town.records, town.now, OFFICER, alarm=1)
+    before = everything(town)
+    town.tell(*story)
     assert everything(town) == before
 
 

@@ -40,6 +40,14 @@ def test_each_limit_has_its_own_message_even_after_a_long_absence_of_the_service
     assert town.rows(orders)[0]["next_limit_at"] is None
 
 
+def test_the_second_limit_does_not_tell_the_first_again(town: Town) -> None:
+    town.raised(PUMP)
+    carry(town, "dispatch")
+    tick(town, HOUR)
+    tick(town, 4 * HOUR)
+    assert [r["why"] for r in town.rows(order_history) if r["act"] == "overdue"] == ["accept_by", "handle_by"]
+
+
 def test_an_act_done_late_is_overdue_no_more_if_no_other_limit_is(town: Town) -> None:
     town.raised(PUMP)
     carry(town, "dispatch")

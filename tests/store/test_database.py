@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, delete, insert, select, text, update
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-from store.records.database import migrate, open_records, write
+from store.records.database import MIGRATIONS, head, migrate, open_records, write
 from store.records.tables import alarm_history, alarms, metadata, settings
 
 
@@ -31,6 +32,10 @@ def test_migrations_make_exactly_the_tables_of_tables_py(records: Engine) -> Non
     with records.connect() as tx:
         context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_file_is_the_head_of_the_migrations() -> None:
+    assert head() == ScriptDirectory(str(MIGRATIONS)).get_current_head()
 
 
 def test_autogenerate_sees_a_missing_column(records: Engine) -> None:

@@ -215,6 +215,15 @@ def test_the_chain_goes_from_the_reading_to_the_archive(town: Town) -> None:
     assert [link.at for link in links] == sorted(link.at for link in links)
 
 
+def test_what_a_person_writes_into_detail_is_no_link_of_the_chain(town: Town) -> None:
+    town.raised()
+    detail = {"alarm": "all of them", "occurrence": [1]}
+    act_on_order(town.records, town.now, OFFICER, order=1, act="comment", version=1, reason="x", detail=detail)
+    with town.records.connect() as tx:
+        last = chain(tx, 1)[-1]
+    assert (last.act, last.alarm, last.occurrence, last.detail) == ("comment", None, None, detail)
+
+
 def test_the_catalogue_is_the_towns_while_it_has_one(town: Town) -> None:
     with write(town.records) as tx:
         put_categories(tx, "categories: {flood.pump: {name: {zh: 泵}}}")
