@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from devices.registry import Device, DeviceStatus, Registry
 from devices.town import Grid
@@ -78,11 +78,6 @@ def list_devices(
 def get_device(tx: Connection, device_id: str) -> DeviceRow | None:
     row = tx.execute(select(devices).where(devices.c.id == device_id)).one_or_none()
     return None if row is None else _device_row(row)
-
-
-def count_devices(tx: Connection) -> dict[DeviceStatus, int]:
-    found = tx.execute(select(devices.c.status, func.count()).group_by(devices.c.status))
-    return dict.fromkeys(DeviceStatus, 0) | {DeviceStatus(status): count for status, count in found}
 
 
 def online_of(tx: Connection) -> dict[int, bool]:

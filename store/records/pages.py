@@ -22,7 +22,6 @@ _MAX_INTEGER = 2**63 - 1
 
 Key = Sequence[int | float | str]
 T = TypeVar("T")
-U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +30,6 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     next: str | None
-
-    def map(self, change: Callable[[T], U]) -> Page[U]:
-        return Page(tuple(change(item) for item in self.items), self.next)
 
 
 def page_of(found: Sequence[T], limit: int, key: Callable[[T], Key]) -> Page[T]:
@@ -67,12 +63,6 @@ def decode_id(cursor: str) -> int:
     """The cursor of a list sorted by one integer."""
     (key,) = decode_cursor(cursor, int)
     return int(key)
-
-
-def check_limit(limit: int) -> int:
-    if not 1 <= limit <= MAX_LIMIT:
-        raise Invalid("limit_out_of_range", f"limit 应在 1 到 {MAX_LIMIT} 之间", f"limit must be 1 to {MAX_LIMIT}")
-    return limit
 
 
 def _is(value: object, wanted: type) -> bool:

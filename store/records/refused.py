@@ -55,11 +55,6 @@ def count_refused(tx: Connection) -> dict[str, int]:
     return {row.reason: row.refusals for row in found}
 
 
-def delete_refused_before(tx: Connection, instant: int) -> int:
-    """Packets refused before the instant; how many went. Their count stays in the ledger."""
-    return tx.execute(delete(refused).where(refused.c.at < instant)).rowcount
-
-
 def keep_newest_refused(tx: Connection, most: int) -> int:
     """Drop all but the newest `most`; how many went. Their count stays in the ledger."""
     last = tx.execute(select(func.max(refused.c.id))).scalar() or 0

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alerts.refusals import Invalid
-from store.records.pages import MAX_LIMIT, check_limit, decode_cursor, decode_id, encode_cursor, page_of
+from store.records.pages import decode_cursor, decode_id, encode_cursor, page_of
 
 keys = st.lists(st.integers(-(2**63) + 1, 2**63 - 1) | st.text(max_size=60) | st.floats(allow_nan=False), max_size=4)
 
@@ -53,9 +53,3 @@ def test_walking_the_pages_shows_every_item_once(ids: set[int], limit: int) -> N
             break
         after = decode_id(page.next)
     assert shown == sorted(ids)
-
-
-@pytest.mark.parametrize("limit", [0, -1, MAX_LIMIT + 1])
-def test_a_limit_out_of_range_is_refused(limit: int) -> None:
-    with pytest.raises(Invalid):
-        check_limit(limit)
