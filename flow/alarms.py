@@ -144,6 +144,9 @@ def _hold(
     pairs = sorted({(t.rule, t.device) for t in told})
     held = _load_alarms(tx, pairs)
     old = list(held.values())
+    for alarm in old:
+        if (device := registry.get(alarm.device)) is not None:
+            alarm.grid = device.grid  # it may have been moved since
     first = sorted({(t.rule, t.device) for t in told if t.edge is Edge.RAISED} - held.keys())
     if first:
         held |= _make_alarms(tx, first, now, registry, known)
@@ -255,7 +258,7 @@ def _write_alarms(tx: Connection, changed: Sequence[HeldAlarm], now: int) -> Non
     if not changed:
         return
     values: dict[str, Any] = {
-        name: bindparam(f"b_{name}") for name in ("priority", "state", "active", "occurrence", "raised_count")
+        name: bindparam(f"b_{name}") for name in ("grid", "priority", "state", "active", "occurrence", "raised_count")
     }
     statement = update(alarms).where(alarms.c.id == bindparam("b_id"))
     tx.execute(
@@ -263,6 +266,7 @@ def _write_alarms(tx: Connection, changed: Sequence[HeldAlarm], now: int) -> Non
         [
             {
                 "b_id": a.id,
+                "b_grid": a.grid,
                 "b_priority": a.priority,
                 "b_state": a.state,
                 "b_active": a.active,

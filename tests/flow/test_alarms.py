@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from devices.instants import DAY, HOUR, MINUTE, SECOND
@@ -37,6 +39,14 @@ def test_a_raise_makes_one_alarm_one_occurrence_one_order_and_two_messages(town:
     assert town.messages() == ["alarm:1:occ:1:raised", "order:1:filed"]
     assert [h["act"] for h in town.rows(alarm_history)] == ["raised"]
     assert [(h["act"], h["by"], h["to_state"]) for h in town.rows(order_history)] == [("file", "service", "filed")]
+
+
+def test_an_alarm_moves_with_its_device(town: Town) -> None:
+    town.raised()
+    town.registry.put(replace(town.registry.devices[0], grid="g-2"))
+    town.later()
+    town.cleared()
+    assert only(town.rows(alarms))["grid"] == "g-2"
 
 
 def test_the_rule_as_written_is_kept_beside_its_alarm(town: Town) -> None:
