@@ -39,12 +39,13 @@ class Readers:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """`offsets` are where the pairs of each kernel begin in the numbering of `readers`, and the end of the last."""
+    """`offsets` are where the pairs of each kernel begin in the numbering of `readers`, and the end of the last;
+    `windows` how long the events of each series are kept."""
 
     kernels: list[Kernel]
     offsets: I64
     readers: Readers
-    windows: Mapping[int, int]
+    windows: I64
     devices: int
     series: int
 
@@ -143,7 +144,7 @@ def bind(
     offsets = np.cumsum([0, *map(len, kernels)], dtype=np.int64)
     count = len(registry.series_device)
     readers = _readers(kernels, offsets, count)
-    return Binding(kernels, offsets, readers, _windows(kernels), len(registry.devices), count)
+    return Binding(kernels, offsets, readers, _windows(kernels, count), len(registry.devices), count)
 
 
 def _kernel(shape: Shape, members: list[tuple[Rule, Plan, I64]], table: Columns) -> Kernel:
@@ -198,14 +199,13 @@ def _readers(kernels: list[Kernel], offsets: I64, count: int) -> Readers:
     return Readers(np.cumsum(counts) - counts, counts, key & 0xFFFFFFFF)
 
 
-def _windows(kernels: list[Kernel]) -> dict[int, int]:
-    """How long the events of each counted series must be remembered, by series."""
-    found: dict[int, int] = {}
+def _windows(kernels: list[Kernel], count: int) -> I64:
+    """How long the events of each series must be remembered, by series; 0 where no rule counts them."""
+    found = np.zeros(count, np.int64)
     for kernel in kernels:
         for slot, k in kernel.shape.windows:
-            for series, span in zip(kernel.series[slot].tolist(), kernel.params[k].tolist(), strict=True):
-                if series >= 0:
-                    found[series] = max(found.get(series, 0), int(span))
+            bound = kernel.series[slot] >= 0
+            np.maximum.at(found, kernel.series[slot][bound], kernel.params[k][bound].astype(np.int64))
     return found
 
 

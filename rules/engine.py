@@ -16,6 +16,7 @@ from devices.registry import Registry
 from rules.agenda import agenda
 from rules.binding import Binding, bind, gone
 from rules.book import RuleBook
+from rules.foresight import first_due
 from rules.kernel import Block, Groups, Kernel, Verdict, judge
 from rules.outcome import NEVER, Edge, Outcome, Peak, Rows, Transition
 from rules.reason import known, reason
@@ -93,6 +94,26 @@ class Engine:
                 if len(due):
                     changes.kernels.append((kernel, self._judge_clock(kernel, due, clock, found)))
         return found.outcome(changes)
+
+    def until_due(self, rows: Rows) -> int:
+        """How many of these rows can be judged in one batch: at the next one a clock that ticks before every row later
+        than all before would find something to do. At least one element; `tick` to its instant first."""
+        self._follow_registry()
+        if not len(rows):
+            return 0
+        batch = Batch(rows.series.astype(np.int64), rows.at, rows.value, rows.element.astype(np.int64))
+        pairs, numbers, cuts = self._entries(batch)
+        at = np.maximum(np.maximum.accumulate(rows.at), self._now)
+        clock, offsets = Clock(self._now, self._resumed_at), self._binding.offsets
+        first = len(rows)
+        with np.errstate(all="ignore"):
+            for k, kernel in enumerate(self._binding.kernels):
+                if kernel.shape.timed:
+                    part = slice(cuts[k], cuts[k + 1])
+                    entries = (pairs[part] - offsets[k], numbers[part])
+                    view = see_batch(kernel, self._memory, batch, entries, clock) if cuts[k] < cuts[k + 1] else None
+                    first = min(first, first_due(kernel, view, at))
+        return max(first, int(np.searchsorted(rows.element, rows.element[0], "right")))
 
     def adopt(self, outcome: Outcome) -> None:
         """Take the state of the outcome: to be called once, after its commit and before anything else."""
@@ -248,13 +269,11 @@ class Engine:
         """Rows of a series rise in time, so of several the last written is the newest."""
         memory, series = self._memory, rows.series.astype(np.int64)
         memory.value[series], memory.at[series] = rows.value, rows.at
-        windows = self._binding.windows
-        if windows:
-            counted = np.flatnonzero(np.isin(series, np.fromiter(windows, np.int64)))
-            for row in counted.tolist():
-                number, at = int(series[row]), rows.at[row : row + 1]
-                times = memory.times.setdefault(number, Times(np.empty(0, np.int64)))
-                times.append(at, int(at[0]) - windows[number])
+        windows = self._binding.windows[series]
+        for row in np.flatnonzero(windows).tolist():
+            at = rows.at[row : row + 1]
+            times = memory.times.setdefault(int(series[row]), Times(np.empty(0, np.int64)))
+            times.append(at, int(at[0] - windows[row]))
 
     def _ended(self, binding: Binding, now: int, why: str) -> tuple[Transition, ...]:
         found = []

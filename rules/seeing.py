@@ -46,11 +46,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A kernel's evaluations of one batch, their grouping by pair, and the element of each."""
+    """A kernel's evaluations of one batch, their grouping by pair, the element and the (last) row of each."""
 
     sight: Sight
     groups: Groups
     element: I64
+    rows: I64
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def see_batch(kernel: Kernel, memory: Memory, batch: Batch, entries: tuple[I64, 
         sight.values[0] = batch.value[rows]
     if kernel.shape.events:
         sight.here[0] = np.ones(len(pairs), bool)
-    return View(sight, groups, batch.element[rows])
+    return View(sight, groups, batch.element[rows], rows)
 
 
 def see_clock(kernel: Kernel, memory: Memory, pairs: I64, instant: I64, clock: Clock) -> Sight:
@@ -148,7 +149,7 @@ class _Weaver:
         _raise_instants(sight.instant, groups, new, kernel.state.instant[groups.pairs])
         for slot in range(shape.slots):
             self._slot(sight, groups, slot)
-        return View(sight, groups, self._element)
+        return View(sight, groups, self._element, self._rows[self._kept])
 
     def _slot(self, sight: Sight, groups: Groups, slot: int) -> None:
         kernel, memory, shape = self._kernel, self._memory, self._kernel.shape

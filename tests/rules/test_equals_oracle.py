@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+import rules.backtest
 from devices.batch import I64
 from devices.registry import Registry
 from rules.book import RuleBook, load
@@ -196,6 +198,19 @@ class Live:
         assert self.engine.snapshot() == blob
 
 
+def ticking(stream: Sequence[Happening]) -> list[Happening]:
+    """The elements alone, and the clock of the data: a tick before each that is later than all before."""
+    found: list[Happening] = []
+    clock = 0
+    for what in stream:
+        if isinstance(what, Element):
+            if what.at > clock:
+                clock = what.at
+                found.append(Tick(clock))
+            found.append(what)
+    return found
+
+
 def by_oracle(
     stream: Sequence[Happening], book: RuleBook = ALL
 ) -> tuple[list[Told], dict[tuple[str, str], float | None]]:
@@ -216,7 +231,9 @@ def ordered(told: list[Told]) -> list[Told]:
     return sorted(told, key=lambda t: (t[0], t[1]))
 
 
-_MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_MANY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=set(Phase) - {Phase.explain}
+)
 
 
 @_MANY
@@ -255,6 +272,28 @@ def test_everything_twice_or_an_old_copy_late_changes_no_alarm(stream: list[Happ
         again += past[late : late + 1]
     twice.run(again, data.draw(st.lists(st.integers(0, 150), max_size=8)))
     assert [t[:-1] for t in ordered(once.told)] == [t[:-1] for t in ordered(twice.told)]
+
+
+@_MANY
+@given(happenings(), st.sets(st.integers(0, 50)), st.sampled_from([2, 5, 64]))
+def test_a_backtest_finds_what_a_clock_ticking_at_every_reading_would(
+    stream: list[Happening], cuts: set[int], stretch: int
+) -> None:
+    devices = registry()
+    live = Live(ALL, devices)
+    live.run(ticking(stream), [])
+    elements = [(n, what) for n, what in enumerate(stream) if isinstance(what, Element)]
+    edges = [0, *sorted(cut for cut in cuts if cut < len(elements)), len(elements)]
+    keep = Filter(devices)
+    chunks = [keep.rows(elements[a:b]) for a, b in pairwise(edges)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rules.backtest, "_STRETCH", stretch)
+        found = rules.backtest.backtest(ALL, devices, chunks)
+    raised = {(t[0], t[1], t[3]) for t in live.told if t[2] == "raised"}
+    cleared = {(t[0], t[1], t[3], t[6]) for t in live.told if t[2] == "cleared"}
+    assert {(f.rule, f.device, f.raised_at) for f in found} == raised
+    assert {(f.rule, f.device, f.cleared_at, f.peak_value) for f in found if f.cleared_at is not None} <= cleared
+    assert {(f.rule, f.device): f.peak_value for f in found if f.cleared_at is None} == live.standing
 
 
 @pytest.mark.parametrize("book", [ALL], ids=["all"])
