@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated
 
 import typer
 
 from gridwhistle.cli_options import Config, Overrides, read_settings
+from gridwhistle.console_io import OK, WRONG_USE, say
+
+# An address that is taken, not ours, or not allowed: the settings are wrong, not the program.
+UNUSABLE = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}
 
 
 def run(
@@ -32,10 +37,27 @@ def run(
     """
     settings = read_settings(config, overrides)
     from gridwhistle import service
+    from gridwhistle.broker import BrokerFailed
     from gridwhistle.logs import start_logging
+    from notify.channels import ChannelError
 
     start_logging(settings.log)
-    raise typer.Exit(service.run(settings, embedded_broker=embedded_broker))
+    status = OK
+    try:
+        status = service.run(settings, embedded_broker=embedded_broker)
+    except* (ChannelError, BrokerFailed) as errors:
+        status = _told(errors)
+    except* OSError as errors:
+        if any(getattr(error, "errno", None) not in UNUSABLE for error in errors.exceptions):
+            raise
+        status = _told(errors, f"{settings.http.host}:{settings.http.port}: ")
+    raise typer.Exit(status)
+
+
+def _told(errors: BaseExceptionGroup[BaseException], before: str = "") -> int:
+    for error in errors.exceptions:
+        say(f"{before}{error}")
+    return WRONG_USE
 
 
 def demo(

@@ -132,7 +132,7 @@ def _fsync_seconds(folder: Path) -> float:
 
 
 async def _stores(settings: Settings) -> list[Finding]:
-    folder = settings.data_dir
+    folder = settings.data_dir.resolve()
     lock = folder / "lock"
     if lock.exists():
         with lock.open("r") as held:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol
 
 import httpx
@@ -20,6 +21,7 @@ from sqlalchemy import Engine
 
 from alerts.refusals import Refusal
 from alerts.roles import SERVICE, Actor, Role
+from devices.instants import SECOND
 from flow import access
 from gridwhistle.clock import wall
 from store.records.access import list_users
@@ -28,6 +30,8 @@ from store.records.database import migrate, open_records
 RECORDS = "records.sqlite"
 TIMEOUT_S = 10.0
 PAGE = 500
+# A service takes its lock first and its address last: this long it may be starting.
+STARTING = 10 * SECOND
 
 
 class NotDone(Exception):
@@ -129,18 +133,28 @@ class OverApi:
         return told if isinstance(told, dict) else {}
 
 
+def _left_behind(data_dir: Path) -> tuple[str, str] | None:
+    """Address and token; None where the service has not come that far."""
+    try:
+        left = json.loads((data_dir / "api.json").read_text(encoding="utf-8"))
+        return left["url"], (data_dir / left["token_file"]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError, KeyError):
+        return None
+
+
 @contextmanager
 def _running(data_dir: Path) -> Iterator[httpx.Client]:
     """A client of the service that holds the lock, by the address and token it left in its folder."""
-    try:
-        left = json.loads((data_dir / "api.json").read_text(encoding="utf-8"))
-        token = (data_dir / left["token_file"]).read_text(encoding="utf-8").strip()
-    except (OSError, ValueError, KeyError) as error:
-        raise NotDone(
-            f"{data_dir} 正被占用，但服务尚未就绪，请稍后再试 the data folder is in use, but the service "
-            f"in it does not answer yet: try again ({type(error).__name__})"
-        ) from error
+    deadline = wall() + STARTING
+    while (left := _left_behind(data_dir)) is None:
+        if wall() > deadline:
+            raise NotDone(
+                f"{data_dir} 正被占用，但服务尚未就绪，请稍后再试 the data folder is in use, but the service in it "
+                "does not answer yet: try again"
+            )
+        sleep(0.2)
+    url, token = left
     headers = {"Authorization": f"Bearer {token}"}
     # It is on this machine: a proxy meant for the outside must not see the token.
-    with httpx.Client(base_url=left["url"], headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
+    with httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, trust_env=False) as client:
         yield client
