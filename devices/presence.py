@@ -52,7 +52,10 @@ class Presence:
         self._resumed_at = 0
 
     def devices_changed(self, devices: Sequence[Device]) -> None:
+        """Devices were added or changed; one never heard counts from when it was first seen."""
         known = len(self.last_seen)
+        unheard = np.flatnonzero(self.last_seen == 0)
+        self.last_seen[unheard] = [devices[i].first_seen for i in unheard.tolist()]
         fresh = np.array([d.first_seen for d in devices[known:]], np.int64)
         self.last_seen = np.concatenate([self.last_seen, fresh])
         self.silent_since = np.concatenate([self.silent_since, np.zeros(len(fresh), np.int64)])
@@ -86,6 +89,7 @@ class Presence:
         due: Bool = (
             (self.silent_since == 0)
             & (self._limit != NEVER)
+            & (self.last_seen > 0)
             & (now - self.last_seen >= self._limit)
             & (now - self._resumed_at >= self._limit)
         )

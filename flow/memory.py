@@ -30,6 +30,7 @@ class Limits:
 
 
 class _Saved(msgspec.Struct):
+    now: int
     book: dict[str, str]
     engine: bytes
     measured_at: bytes
@@ -42,7 +43,7 @@ class _Saved(msgspec.Struct):
 @dataclass
 class Memory:
     """`active` is per device; `is_open`, `door_series` (closed, opened) are of the `open` series of door sensors;
-    `speaks_doors` are the sensors that send door events themselves."""
+    `speaks_doors` are the sensors that send door events themselves; `now` is the last instant anything was settled."""
 
     registry: Registry
     engine: Engine
@@ -56,6 +57,7 @@ class Memory:
     is_open: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
     door_series: dict[int, tuple[int, int]] = field(default_factory=dict)
     speaks_doors: set[int] = field(default_factory=set)
+    now: int = 0
 
     def devices_changed(self) -> tuple[Transition, ...]:
         """Devices were added, or their status or attributes changed; what no longer stands because of it."""
@@ -91,6 +93,7 @@ class Memory:
         newest = self.newest
         return msgspec.msgpack.encode(
             _Saved(
+                self.now,
                 dict(book),
                 self.engine.snapshot(),
                 newest.measured_at.tobytes(),
@@ -106,12 +109,14 @@ class Memory:
         for name, kind in (("measured_at", np.int64), ("value", np.float64), ("quality", np.uint8)):
             column = np.frombuffer(getattr(saved, name), kind)
             getattr(self.newest, name)[: len(column)] = column
+        self.now = saved.now
         self.presence.restore(saved.presence)
         self.engine.restore(saved.engine)
         self.remember((Arrival(*a) for a in saved.arrivals), len(saved.arrivals))
 
     def replay(self, entry: Entry, most_arrivals: int) -> None:
         """Take what a journal entry changed; its alarms and orders are in the database already."""
+        self.now = max(self.now, entry.at)
         if entry.kind is EntryKind.TICK:
             self.engine.adopt(self.engine.tick(entry.at))
             self.presence.adopt(self.presence.tick(entry.at))

@@ -81,6 +81,7 @@ class Settler:
             self._record(tx, judged.transitions, now)
             update_peaks(tx, judged.outcome.peaks)
         self._adopt(judged, now)
+        self.memory.now = max(self.memory.now, now)
 
     def tick(self, now: int) -> bool:
         """Judge what only the clock can tell: absence, silence, deadlines inside rules. True if anything happened."""
@@ -97,12 +98,20 @@ class Settler:
             self._advance(None)
         self.memory.engine.adopt(outcome)
         self.memory.presence.adopt(heard)
+        self.memory.now = max(self.memory.now, now)
         return bool(transitions)
 
     def link(self, resumed_at: int) -> None:
         """The broker link came back (or the service started) and its backlog is drained."""
+        unseen = [d for d in self.memory.registry.devices if not d.first_seen]
+        for device in unseen:
+            self.memory.registry.put(replace(device, first_seen=resumed_at))
+        if unseen:
+            self.memory.devices_changed()
         with write(self.records) as tx:
             append_entry(tx, self.number + 1, EntryKind.LINK, resumed_at)
+            for device in unseen:
+                device_records.set_first_seen(tx, device.number, resumed_at)
         self._advance(None)
         self.memory.engine.link(resumed_at)
         self.memory.presence.link(resumed_at)

@@ -33,13 +33,16 @@ log = logging.getLogger("gridwhistle.start")
 
 
 def start_settler(
-    records: Engine, readings: ReadingStore, *, book: RuleBook, town: Town | None, limits: Limits, now: int
+    records: Engine, readings: ReadingStore, *, book: RuleBook, town: Town | None, limits: Limits, now: int | None
 ) -> Settler:
-    """The settler as the last commit left it, with the town and the rules of today."""
+    """The settler as the last commit left it, with the town and the rules of today.
+
+    `now` None: the data clock has not spoken yet; devices are first seen when it does.
+    """
     with write(records) as tx:
         if town is not None:
             device_records.put_grids(tx, town.grids.values())
-            _put_devices(tx, town, now)
+            _put_devices(tx, town, now or 0)
     with records.connect() as tx:
         registry = device_records.read_registry(tx)
         saved = load_snapshot(tx, SNAPSHOT)
@@ -58,7 +61,7 @@ def start_settler(
     appender = Appender(records, readings, registry)
     appender.start(last)
     settler = Settler(records, memory, appender, limits=limits, number=max(last, appender.applied), book=settled_under)
-    settler.reload(book, now)
+    settler.reload(book, memory.now if now is None else now)
     return settler
 
 

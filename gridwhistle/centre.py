@@ -26,10 +26,15 @@ BACKLOG_S = 60.0
 class SettlingCentre:
     """Everything that changes what the settler remembers runs here, in one thread; `poke` is called after commits."""
 
-    def __init__(self, settler: Settler, *, poke: Callable[[], None], now: Callable[[], int]) -> None:
+    def __init__(
+        self, settler: Settler, *, poke: Callable[[], None], now: Callable[[], int], told: Callable[[], bool]
+    ) -> None:
+        """`told` is False until the clock that rules follow has said what time it is."""
         self._settler = settler
         self._poke = poke
         self._now = now
+        self._told = told
+        self._drained = False
         self._thread = ThreadPoolExecutor(1, "settle")
         self._standing: dict[str, int] = {}
         self.linked = False
@@ -48,29 +53,36 @@ class SettlingCentre:
         self.settle_seconds(loop.time() - begun)
 
     async def clock(self, now: int) -> None:
-        """The data clock moved."""
+        """The clock moved: the data clock's message, or the wall's second."""
+        if self._drained and not self.linked:
+            await self._link(now)
         if self.linked:
             await self.run(lambda: self._settler.tick(now))
         await self.run(lambda: tick_desk(self._settler.records, now))
 
     async def drained(self, now: int) -> None:
+        self._drained = True
+        if self._told():
+            await self._link(now)
+
+    async def _link(self, now: int) -> None:
+        """Absence counts from here."""
         await self.run(lambda: self._settler.link(now))
         self.linked = True
         for rule in (LINK, BACKLOG):
             await self._end(rule)
 
     async def lost(self) -> None:
-        self.linked = False
+        self.linked = self._drained = False
 
     async def watch_link(self, *, down_s: float, lag_s: float, drained: bool, trouble: str | None) -> None:
         """Called every second: the service's own alarms about its link and its backlog."""
         if down_s > LINK_GRACE_S:
             await self._begin(LINK, f"{trouble or 'no link'}, {format_duration(round(down_s) * SECOND)}")
         elif lag_s > BACKLOG_S:
-            self.linked = False
+            self.linked = self._drained = False
             await self._begin(BACKLOG, f"readings are {format_duration(round(lag_s) * SECOND)} behind")
-        elif drained and not self.linked:
-            # The backlog is gone: absence counts from here.
+        elif drained and not self._drained:
             await self.drained(self._now())
 
     async def stop(self) -> None:

@@ -56,7 +56,8 @@ from notify.worker import Worker
 from rules.book import RuleBook, load
 from store.readings import StoreUnavailable
 from store.readings.duckdb import DuckDBReadings
-from store.records.database import migrate, open_records
+from store.records.categories import put_categories
+from store.records.database import migrate, open_records, write
 from store.records.tables import occurrences
 
 log = logging.getLogger("gridwhistle.service")
@@ -98,6 +99,9 @@ class Service:
         migrate(path)
         self.records = open_records(path)
         stack.callback(self.records.dispose)
+        categories = read_town_files(settings.town).get("categories.yaml") if settings.town else None
+        with write(self.records) as tx:
+            put_categories(tx, categories)
         readings = DuckDBReadings(settings.data_dir / "readings.duckdb")
         stack.callback(readings.close)
         password = settings.admin.password
@@ -107,11 +111,17 @@ class Service:
             settings.journal.max_mb * 1024 * 1024,
             settings.ingest.receive_maximum,
         )
-        self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=self.now())
+        now = None if self.data_clock else wall()
+        self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=now)
         memory = self.settler.memory
+        if self.data_clock and memory.now:
+            self.data_clock.set(memory.now)
         stack.callback(self.settler.appender.stop, 10.0)
         self.hub = Hub(self.records, self.now, registry=memory.registry, latest=lambda: memory.newest)
-        self.centre = SettlingCentre(self.settler, poke=self.poke, now=self.now)
+        clock = self.data_clock
+        self.centre = SettlingCentre(
+            self.settler, poke=self.poke, now=self.now, told=(lambda: clock.started) if clock else (lambda: True)
+        )
         self.centre.remember_standing(_standing_of_installation(self.records))
         self.decoder = Decoder(
             memory.registry,
@@ -206,6 +216,7 @@ class Service:
                 server.should_exit = True
                 await serving
         finally:
+            gc.unfreeze()
             await self.centre.stop()
             (self.settings.data_dir / "api.json").unlink(missing_ok=True)
 

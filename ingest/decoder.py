@@ -11,7 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
-from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso
+from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, SECOND, from_iso
 from devices.kinds import KINDS
 from devices.names import is_name
 from devices.registry import Device, DeviceStatus, Registry
@@ -89,7 +89,7 @@ class Decoder:
             return
         # No two elements share an instant of arrival, so that values timed by it never replace one another.
         stamp = self._now()
-        if stamp <= self._last:
+        if 0 <= self._last - stamp < SECOND:  # further behind: the clock was set, as by the first data clock message
             stamp = self._last + 1
         arrived = self._arrived
         arrived.received_at, arrived.retained, arrived.packet_id = stamp, bool(first & RETAIN), packet_id

@@ -227,7 +227,7 @@ class Subscriber:
     def _receive_clock(self, payload: bytes, packet_id: int) -> None:
         at = read_clock(payload)
         self._seal()
-        if at is not None and self._data_clock is not None and at > self._now():
+        if at is not None and self._data_clock is not None:
             self._data_clock(at)
         self._sealed.append(_Sealed(None, [packet_id] if packet_id else [], self._link, self._now(), "clock"))
         self._wake.set()

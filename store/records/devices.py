@@ -41,6 +41,11 @@ def set_status(tx: Connection, number: int, status: DeviceStatus) -> None:
     tx.execute(update(devices).where(devices.c.number == number).values(status=status.value))
 
 
+def set_first_seen(tx: Connection, number: int, at: int) -> None:
+    """A device of the town, once the clock that rules follow has said what time it is."""
+    tx.execute(update(devices).where(devices.c.number == number).values(first_seen=at))
+
+
 def set_online(tx: Connection, number: int, online: bool) -> bool:
     """Whether that was news."""
     changed = update(devices).where(devices.c.number == number, devices.c.online.is_distinct_from(online))
