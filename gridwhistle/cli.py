@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gridwhistle import cli_recorded, cli_service, cli_setup, cli_users
+from gridwhistle import cli_recorded, cli_service, cli_setup, cli_simulate, cli_users
 
 app = typer.Typer(
     name="gridwhistle",
@@ -32,34 +32,45 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def gridwhistle(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="版本 Show the version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="版本\n\nShow the version.")
     ] = False,
 ) -> None:
-    """吹哨：从一条读数到告警，再到办结的工单。 From a reading to an alarm to a verified work order.
+    """吹哨：从一条读数到告警，再到办结的工单。
 
-    先看演示 See it work:  [bold]gridwhistle demo[/bold]
+    From a reading to an alarm to a verified work order.
 
-    自己的站点 Your own site:  [bold]gridwhistle init my-town[/bold]  →  [bold]gridwhistle check
-    my-town/gridwhistle.toml[/bold]  →  [bold]gridwhistle run --config my-town/gridwhistle.toml[/bold]
+    先看演示 See it work:
 
-    先用历史数据试规则 Try rules on recorded data first:  [bold]gridwhistle backtest --help[/bold]
+      [bold]gridwhistle demo[/bold]
 
-    退出状态 Exit status: 0 正常 ok, 1 答案为否 the answer is no, 2 用法有误 used wrongly.
+    自己的站点 Your own site:
+
+      [bold]gridwhistle init my-town[/bold]
+      [bold]gridwhistle check my-town/gridwhistle.toml[/bold]
+      [bold]gridwhistle run --config my-town/gridwhistle.toml[/bold]
+
+    先用历史数据试规则 Try rules on recorded data first:
+
+      [bold]gridwhistle backtest --help[/bold]
+
+    退出状态 Exit status: 0 正常 ok, 1 答案为否 no, 2 用法有误 wrong use.
     """
 
 
-users = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="用户 People who may sign in: add, list.")
-app.add_typer(users, name="users")
+users = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="可以登录的人。\n\nPeople who may sign in.")
+app.add_typer(users, name="users", short_help="用户 People who may sign in: add, list")
 
-app.command("demo")(cli_service.demo)
-app.command("run")(cli_service.run)
-app.command("replay")(cli_recorded.replay)
-app.command("backtest")(cli_recorded.backtest)
-users.command("add")(cli_users.add)
-users.command("list")(cli_users.list_all)
-app.command("init")(cli_setup.init)
-app.command("check")(cli_setup.check)
-app.command("doctor")(cli_setup.doctor)
+# One line each in the list of commands, short enough for 80 columns: rich cuts Chinese that would have to be wrapped.
+app.command("demo", short_help="演示 A pretend township in front of the whole service")(cli_service.demo)
+app.command("run", short_help="运行 Run the service")(cli_service.run)
+app.command("simulate", short_help="模拟 A pretend township over MQTT")(cli_simulate.simulate)
+app.command("replay", short_help="重放 Publish a recorded file over MQTT")(cli_recorded.replay)
+app.command("backtest", short_help="回测 Which alarms would rules have raised on a file")(cli_recorded.backtest)
+app.command("init", short_help="新建 Make a configuration, rules and a town to start from")(cli_setup.init)
+app.command("check", short_help="检查 Tell every mistake in a configuration")(cli_setup.check)
+app.command("doctor", short_help="体检 What is wrong here, and what to do")(cli_setup.doctor)
+users.command("add", short_help="添加 Add a user")(cli_users.add)
+users.command("list", short_help="列出 List the users")(cli_users.list_all)
 
 
 def main() -> None:

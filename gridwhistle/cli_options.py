@@ -10,20 +10,19 @@ import typer
 from gridwhistle.console_io import WRONG_USE, give_up
 
 if TYPE_CHECKING:
+    from devices.town import Town
     from gridwhistle.settings import Settings
 
 Config = Annotated[
     Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="设置文件 (TOML) Settings file; see docs/settings.md."),
+    typer.Option("--config", "-c", metavar="FILE", help="设置文件 (TOML)\n\nSettings file; see docs/settings.md."),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="单项设置，可重复 One setting, such as http.port=8090; repeatable."
-    ),
+    typer.Option("--set", metavar="KEY=VALUE", help="单项设置\n\nOne setting, such as http.port=8090; repeatable."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="答案为 JSON The answer as JSON; all else on standard error.")]
-BrokerUrl = Annotated[str, typer.Option("--broker", metavar="URL", help="MQTT 服务器 Broker to publish to.")]
+AsJson = Annotated[bool, typer.Option("--json", help="答案为 JSON\n\nThe answer as JSON; all else on standard error.")]
+BrokerUrl = Annotated[str, typer.Option("--broker", metavar="URL", help="MQTT 服务器\n\nBroker to publish to.")]
 
 LOCAL_BROKER = "mqtt://127.0.0.1:1883"
 
@@ -48,3 +47,30 @@ def instant(text: str | None) -> int | None:
         return from_iso(text)
     except ValueError as error:
         raise typer.BadParameter(f"应为 expected 2025-09-12T07:00:00Z or …+08:00: {error}") from error
+
+
+def pace_of(text: str) -> float | None:
+    """`60` or `max` (None); a usage mistake otherwise."""
+    if text == "max":
+        return None
+    try:
+        pace = float(text)
+    except ValueError:
+        pace = 0.0
+    if not 0 < pace < float("inf"):
+        raise typer.BadParameter("--speed: 应为正数或 max expected a number above 0, or max")
+    return pace
+
+
+def read_town_folder(folder: Path) -> Town:
+    """Ends the command with status 2 and every mistake where the town's files cannot be used."""
+    from devices.documents import DocumentError
+    from devices.town import read_town
+    from gridwhistle.folders import read_town_files
+
+    try:
+        return read_town(read_town_files(folder))
+    except DocumentError as error:
+        give_up(f"乡镇文件有误 The town is wrong:\n{error}")
+    except (OSError, UnicodeDecodeError) as error:
+        give_up(f"{folder}: 无法读取 cannot be read: {error}")

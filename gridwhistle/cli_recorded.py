@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridwhistle.cli_options import LOCAL_BROKER, AsJson, BrokerUrl, instant
+from gridwhistle.cli_options import LOCAL_BROKER, AsJson, BrokerUrl, instant, pace_of, read_town_folder
 from gridwhistle.console_io import NO, OK, answer_json, answer_table, give_up, progress, say
 
 if TYPE_CHECKING:
-    from devices.town import Town
     from rules.backtest import Finding
     from rules.book import RuleBook
     from simulator.mapping import FileMapping
@@ -22,33 +21,36 @@ if TYPE_CHECKING:
 Mapping = Annotated[
     Path,
     typer.Option("--mapping", metavar="FILE.yaml", exists=True, dir_okay=False,
-                 help="映射文件：哪列是时间、设备、指标 Which columns are time, device and metrics."),
+                 help="映射文件\n\nWhich columns are time, device and metrics."),
 ]  # fmt: skip
 LISTED = 20
 
 
 def replay(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="历史数据 Recorded data.")
+        Path, typer.Argument(metavar="FILE.csv", exists=True, dir_okay=False, help="历史数据\n\nRecorded data.")
     ],
     *,
     mapping: Mapping,
     broker: BrokerUrl = LOCAL_BROKER,
-    speed: Annotated[str, typer.Option(metavar="X|max", help="几倍速 Data time over wall time.")] = "max",
-    start: Annotated[str | None, typer.Option("--from", metavar="T", help="从此刻起 From this instant on.")] = None,
-    end: Annotated[str | None, typer.Option("--to", metavar="T", help="到此刻前 Before this instant.")] = None,
+    speed: Annotated[str, typer.Option(metavar="X|max", help="几倍速\n\nData time over wall time.")] = "max",
+    start: Annotated[str | None, typer.Option("--from", metavar="T", help="从此刻起\n\nFrom this instant on.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="T", help="到此刻前\n\nBefore this instant.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """把历史文件当作设备重新发布。 Publish a recorded file over MQTT as the devices it describes.
+    """把历史文件当作设备重新发布。
 
-    Says how many rows it sent, skipped (missing value) and could not read, with line numbers. A service that is to
-    judge old readings by their own time runs with [bold]--set clock.source=data --set clock.max_behind=none[/bold].
+    Publish a recorded file over MQTT as the devices it describes. Says
+    how many rows it sent, skipped (missing value) and could not read,
+    with line numbers. A service that is to judge old readings by their
+    own time runs with [bold]--set clock.source=data --set
+    clock.max_behind=none[/bold].
 
     [bold]gridwhistle replay levels.csv --mapping levels.yaml --broker mqtt://127.0.0.1:1883[/bold]
 
     [bold]gridwhistle replay levels.csv --mapping levels.yaml --speed 60 --from 2025-09-12T00:00:00Z[/bold]
     """
-    pace, first, last = _pace(speed), instant(start), instant(end)
+    pace, first, last = pace_of(speed), instant(start), instant(end)
     columns = _read_mapping(mapping)
     import aiomqtt
 
@@ -87,18 +89,6 @@ def _tell(report: ReplayReport, *, as_json: bool) -> None:
         say(f"  …… 另有 and {report.unreadable - LISTED} 行 more")
 
 
-def _pace(text: str) -> float | None:
-    if text == "max":
-        return None
-    try:
-        pace = float(text)
-    except ValueError:
-        pace = 0.0
-    if not 0 < pace < float("inf"):
-        raise typer.BadParameter("--speed: 应为正数或 max expected a number above 0, or max")
-    return pace
-
-
 def _read_mapping(path: Path) -> FileMapping:
     from devices.documents import DocumentError
     from simulator.mapping import read_mapping
@@ -114,30 +104,32 @@ def _read_mapping(path: Path) -> FileMapping:
 def backtest(
     *,
     rules: Annotated[
-        Path, typer.Option("--rules", metavar="FILE|DIR", exists=True, help="规则文件或目录 Rules: a file or a folder.")
+        Path, typer.Option("--rules", metavar="FILE|DIR", exists=True, help="规则文件或目录\n\nA file or a folder.")
     ],
     csv: Annotated[
-        Path, typer.Option("--csv", metavar="FILE.csv", exists=True, dir_okay=False, help="历史数据 Recorded data.")
+        Path, typer.Option("--csv", metavar="FILE.csv", exists=True, dir_okay=False, help="历史数据\n\nRecorded data.")
     ],
     mapping: Mapping,
     town: Annotated[
         Path | None,
         typer.Option(
             "--town", metavar="DIR", exists=True, file_okay=False,
-            help="乡镇目录：设备的网格、属性 Town: grids and attributes of the devices.",
+            help="乡镇目录：设备的网格、属性\n\nTown: grids and attributes of the devices.",
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """用历史数据试规则：当时会告哪些警。 Which alarms would these rules have raised on this file?
+    """用历史数据试规则：当时会告哪些警。
 
-    The same engine as the running service, without a broker. Old readings are judged by their own time.
+    Which alarms would these rules have raised on this file? The same
+    engine as the running service, without a broker. Old readings are
+    judged by their own time.
 
     [bold]gridwhistle backtest --rules rules --csv levels.csv --mapping levels.yaml[/bold]
 
     [bold]gridwhistle backtest --rules rules --csv levels.csv --mapping levels.yaml --json | jq .alarms[/bold]
     """
-    columns, book, place = _read_mapping(mapping), _read_rules(rules), _read_town(town)
+    columns, book, place = _read_mapping(mapping), _read_rules(rules), read_town_folder(town) if town else None
     from gridwhistle.recorded_rows import Counted, first_instants, registry_of, rows_of
     from rules.backtest import backtest as judge
     from simulator.recorded import RecordedError, RecordedFile, devices_of
@@ -202,18 +194,3 @@ def _read_rules(place: Path) -> RuleBook:
         give_up(f"规则有误 The rules are wrong:\n{error}")
     except (OSError, UnicodeDecodeError) as error:
         give_up(f"{place}: 无法读取 cannot be read: {error}")
-
-
-def _read_town(folder: Path | None) -> Town | None:
-    from devices.documents import DocumentError
-    from devices.town import read_town
-    from gridwhistle.folders import read_town_files
-
-    if folder is None:
-        return None
-    try:
-        return read_town(read_town_files(folder))
-    except DocumentError as error:
-        give_up(f"乡镇文件有误 The town is wrong:\n{error}")
-    except (OSError, UnicodeDecodeError) as error:
-        give_up(f"{folder}: 无法读取 cannot be read: {error}")

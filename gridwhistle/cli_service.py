@@ -21,13 +21,15 @@ def run(
         bool,
         typer.Option(
             "--embedded-broker",
-            help="自带 MQTT 服务器（仅本机）Start a broker of its own on a private local port; broker.* is not used.",
+            help="自带消息服务器\n\nStart a broker of its own on a private local port; broker.* is not used.",
         ),
     ] = False,
 ) -> None:
-    """运行服务。 Run the service: broker in, console and API out.
+    """运行服务。
 
-    Prints one line, [bold]ready http://…[/bold], on standard output when broker, stores and HTTP answer.
+    Run the service: readings from the broker in, console and API out.
+    Prints one line, [bold]ready http://ADDRESS[/bold], on standard output when
+    broker, stores and HTTP answer.
 
     [bold]gridwhistle run --config gridwhistle.toml[/bold]
 
@@ -64,24 +66,26 @@ def demo(
     *,
     lasts: Annotated[
         str | None,
-        typer.Option("--for", metavar="60s", help="运行多久后自行停止（墙钟）Stop by itself after this wall time."),
+        typer.Option("--for", metavar="60s", help="多久后自行停止\n\nStop by itself after this wall time."),
     ] = None,
     report: Annotated[
         str | None,
         typer.Option(
-            "--report", metavar="FILE|-", help="结束时写出 JSON 报告 Write a JSON report at the end; - is stdout."
+            "--report", metavar="FILE|-", help="结束时写出报告\n\nWrite a JSON report at the end; - is standard output."
         ),
     ] = None,
-    scenario: Annotated[str, typer.Option(help="剧本 Which day to play; see simulate --help.")] = "showcase",
-    seed: Annotated[int, typer.Option(help="随机种子 Same seed, same readings.")] = 1,
-    speed: Annotated[float, typer.Option(min=0.1, help="几倍速 Simulated seconds a second.")] = 60.0,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="网页端口 Port of the console.")] = None,
+    scenario: Annotated[str, typer.Option(help="剧本\n\nWhich day to play; see simulate --help.")] = "showcase",
+    seed: Annotated[int, typer.Option(help="随机种子\n\nSame seed, same readings.")] = 1,
+    speed: Annotated[float, typer.Option(min=0.1, help="几倍速\n\nSimulated seconds a second.")] = 60.0,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="网页端口\n\nPort of the console.")] = None,
 ) -> None:
-    """演示：一个模拟乡镇接上完整服务，Ctrl-C 结束。 A simulated township in front of the whole service.
+    """演示：一个模拟乡镇接上完整服务，Ctrl-C 结束。
 
-    [bold]gridwhistle demo[/bold]   prints the console's address and a sign-in
+    A pretend township in front of the whole service; Ctrl-C ends it.
 
-    [bold]gridwhistle demo --for 60s --report -[/bold]   plays an hour in a minute and prints what happened
+    [bold]gridwhistle demo[/bold] prints the console's address and a sign-in
+
+    [bold]gridwhistle demo --for 60s --report -[/bold] plays an hour in a minute and prints what happened
     """
     from devices.instants import parse_duration
 

@@ -13,13 +13,14 @@ from gridwhistle.console_io import NO, OK, answer_json, console, give_up, progre
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="新建的目录 Folder to make.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="新建的目录\n\nFolder to make.")],
 ) -> None:
-    """新建一套带注释的设置、规则与乡镇文件。 Make a commented configuration, rules and town to start from.
+    """新建一套带注释的设置、规则与乡镇文件。
 
+    Make a commented configuration, rules and a town to start from.
     Nothing that is there already is overwritten.
 
-    [bold]gridwhistle init my-town[/bold]  →  [bold]gridwhistle check my-town/gridwhistle.toml[/bold]
+    [bold]gridwhistle init my-town[/bold] → [bold]gridwhistle check my-town/gridwhistle.toml[/bold]
     """
     from gridwhistle.starter import write_starter
 
@@ -36,12 +37,14 @@ def init(
 
 
 def check(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="设置文件 Settings file (TOML).")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="设置文件\n\nSettings file (TOML).")],
     as_json: AsJson = False,
 ) -> None:
-    """检查设置、规则、乡镇与类别，列出全部错误。 Check settings, rules, town and categories; tell every mistake.
+    """检查设置、规则、乡镇，列出全部错误。
 
-    Each mistake comes as file:line:column; the exit status is 1 if there is any. Warnings are no mistakes.
+    Check settings, rules, town and categories, and tell every mistake.
+    Each mistake comes as file:line:column; the exit status is 1 if there
+    is any. Warnings are no mistakes.
 
     [bold]gridwhistle check my-town/gridwhistle.toml[/bold]
     """
@@ -72,11 +75,13 @@ _MARKS = {"ok": "[green]好 ok  [/green]", "warn": "[yellow]注意 warn[/yellow]
 
 
 def doctor(config: Config = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """体检：消息服务器及其限额、存储、磁盘、时钟、版本，哪里不对、怎么办。 What is wrong here, and what to do.
+    """体检：哪里不对、怎么办。
 
-    Looks at the broker and its limits (it publishes 1,200 small messages to a topic of its own to see what the broker
-    keeps for an absent subscriber), the stores, the disk, the clock, the versions. The exit status is 1 if anything
-    fails; a warning is no failure.
+    What is wrong here, and what to do. Looks at the broker and its limits
+    (it publishes 1,200 small messages to a topic of its own to see what
+    the broker keeps for an absent subscriber), the stores, the disk, the
+    clock, the versions. The exit status is 1 if anything fails; a warning
+    is no failure.
 
     [bold]gridwhistle doctor --config gridwhistle.toml[/bold]
     """

@@ -14,24 +14,25 @@ from gridwhistle.console_io import NO, answer_json, answer_table, give_up, say
 
 
 def add(
-    name: Annotated[str, typer.Argument(help="用户名 User name.")],
+    name: Annotated[str, typer.Argument(help="用户名\n\nUser name.")],
     *,
     role: Annotated[
         Role,
-        typer.Option(
-            help="viewer 观看, handler 处置员, checker 核查员, duty_officer 值班长, admin 管理员", show_choices=True
-        ),
+        typer.Option(help="角色\n\nWhat the person may do.", show_choices=True),
     ],
-    display_name: Annotated[str, typer.Option(help="姓名 Name to show.")] = "",
+    display_name: Annotated[str, typer.Option(help="姓名\n\nName to show.")] = "",
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="从标准输入读口令 Read the password from standard input.")
+        bool, typer.Option("--password-stdin", help="从标准输入读口令\n\nRead the password from standard input.")
     ] = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """添加用户。 Add a user; works whether or not the service is running.
+    """添加用户，服务运行与否都可以。
 
-    At a terminal the password is asked for; left empty, or without a terminal, one is made and printed once.
+    Add a user; works whether or not the service is running.
+
+    At a terminal the password is asked for; left empty, or without a
+    terminal, one is made and printed once.
 
     [bold]gridwhistle users add wang.min --role handler --config gridwhistle.toml[/bold]
 
@@ -54,7 +55,9 @@ def add(
 
 
 def list_all(config: Config = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """列出用户。 List the users.
+    """列出用户。
+
+    List the users.
 
     [bold]gridwhistle users list --config gridwhistle.toml[/bold]
     """

@@ -64,3 +64,14 @@ def progress(text: str) -> Iterator[Callable[[float], None]]:
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(text, total=1.0)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def status(text: str) -> Iterator[Callable[[str], None]]:
+    """A line on standard error for work without an end, fed what to say; nothing where nobody looks."""
+    err = console(stderr=True)
+    if not err.is_terminal:
+        yield lambda _: None
+        return
+    with err.status(text) as line:
+        yield line.update

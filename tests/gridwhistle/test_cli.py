@@ -15,7 +15,7 @@ from gridwhistle.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).parent / "gridwhistle"
-COMMANDS = ("demo", "run", "replay", "backtest", "users", "init", "check", "doctor")
+COMMANDS = ("demo", "run", "simulate", "replay", "backtest", "users", "init", "check", "doctor")
 
 
 def call(*arguments: object) -> Result:
@@ -37,13 +37,17 @@ def test_help_names_every_command_in_chinese_and_english() -> None:
         assert f" {command} " in shown.stdout
     assert "工单" in shown.stdout
     assert "work order" in shown.stdout
+    assert "…" not in shown.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_by_example(command: str) -> None:
     shown = call(*(["users", "add"] if command == "users" else [command]), "--help")
     assert shown.exit_code == 0
-    assert f"gridwhistle {command}" in shown.stdout
+    usage, _, rest = shown.stdout.strip().partition("\n")
+    assert "Usage" in usage
+    assert f"gridwhistle {command} " in rest
+    assert "…" not in shown.stdout  # a Chinese phrase that is longer than its column is cut
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from gridwhistle.cli import app
 from tests.conftest import Broker, free_port
+from tests.gridwhistle.test_cli import COMMAND
 
 Alarm = dict[str, Any]
 
@@ -240,3 +242,39 @@ def test_replay_refuses_a_pace_or_an_instant_that_is_none(tmp_path: Path, option
     csv = written(tmp_path / "x.csv", "t,v\n2026-01-01T00:00Z,1\n")
     mapped = mapping(tmp_path, "river_gauge", "v: {metric: level}", time=ISO_T)
     assert call("replay", csv, "--mapping", mapped, *option).exit_code == 2
+
+
+@pytest.mark.services
+def test_simulate_publishes_until_it_is_told_to_stop_and_writes_its_truth(broker: Broker, tmp_path: Path) -> None:
+    truth = tmp_path / "truth.json"
+
+    async def scenario() -> tuple[str, str, int | None, int]:
+        async with aiomqtt.Client(broker.host, broker.port) as client:
+            await client.subscribe("gw/v1/qidu/#", qos=1)
+            playing = await asyncio.create_subprocess_exec(
+                COMMAND, "simulate", "--broker", broker.url, "--speed", "600", "--truth", str(truth), "--json",
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            readings = 0
+            async with asyncio.timeout(30):
+                async for message in client.messages:
+                    readings += message.topic.matches("gw/v1/qidu/+/+/readings")
+                    if readings == 200:
+                        break
+            playing.send_signal(signal.SIGINT)
+            out, err = await playing.communicate()
+            return out.decode(), err.decode(), playing.returncode, readings
+
+    out, err, status, readings = asyncio.run(scenario())
+    assert status == 0, err
+    told = json.loads(out)
+    assert told["scenario"] == "showcase"
+    assert told["messages"] >= readings
+    assert json.loads(truth.read_text())["values"] == told["values"]
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("option", [["--scenario", "nonsense"], ["--start", "soon"], ["--town", "/no/such"]])
+def test_simulate_refuses_what_is_not_there(option: list[str]) -> None:
+    shown = call("simulate", *option)
+    assert (shown.exit_code, shown.stdout) == (2, "")
