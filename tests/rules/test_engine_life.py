@@ -157,3 +157,23 @@ def test_rules_of_one_shape_share_a_kernel_whatever_their_limits() -> None:
     assert {(t.rule, t.at) for t in desk.transitions} == {
         ("r1", at("2s")), ("r2", at("3s")), ("r3", at("4s")), ("o", at("1s")),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_device_approved_later_takes_nothing_from_its_neighbours(restarted: bool) -> None:
+    desk = Desk(rule("level_inside > 3.5", applies_to="{kind: pump_station}"))
+    put(desk.registry, "ps-1", status=DeviceStatus.QUARANTINED)
+    desk.engine.devices_changed()
+    desk.reads(("ps-2", "1m", {"level_inside": 4.0}))
+    blob = desk.engine.snapshot()
+    put(desk.registry, "ps-1", status=DeviceStatus.ACTIVE)
+    if restarted:
+        desk.engine = Engine(desk.engine.book, desk.registry)
+        desk.engine.restore(blob)
+    desk.engine.devices_changed()
+    desk.reads(("ps-1", "2m", {"level_inside": 4.0}), ("ps-2", "2m", {"level_inside": 3.0}))
+    assert [(t.device, t.edge) for t in desk.transitions] == [
+        ("ps-2", "raised"),
+        ("ps-1", "raised"),
+        ("ps-2", "cleared"),
+    ]

@@ -66,6 +66,15 @@ def test_two_packets_of_one_instant_are_two_elements_and_the_rule_sees_both() ->
     assert desk.transitions[0].element == 1
 
 
+def test_the_instant_of_a_rule_never_goes_back() -> None:
+    inside, outside = ("ps-1", "10m", {"level_inside": 3.0}), ("ps-1", "9m", {"level_outside": 4.0})
+    for batches in ([[inside], [outside]], [[inside, outside]]):
+        desk = Desk(rule("level_inside > 3.5 or level_outside > 3.5"))
+        for batch in batches:
+            desk.reads(*batch)
+        assert desk.said == ["raised 10"]
+
+
 def test_all_metrics_of_an_element_are_applied_before_a_rule_looks() -> None:
     desk = Desk(rule("level_outside - level_inside > 0.5"))
     desk.reads(
@@ -154,6 +163,14 @@ def test_after_the_link_came_back_an_absence_gets_one_full_interval_and_keeps_it
     assert [t.at for t in desk.transitions if t.device == "ps-1"] == [at("16m")]
 
 
+def test_the_first_reading_of_a_device_is_no_gap_in_an_absence_that_is_pending() -> None:
+    desk = Desk(rule("absent(level_inside, 15m) or level_outside > 3.5", for_="10m"))
+    desk.ticks("16m")
+    desk.reads(("ps-1", "20m", {"level_outside": 4.0}))
+    desk.ticks("40m")
+    assert [(t.since, t.at) for t in desk.transitions] == [(at("15m"), at("25m"))]
+
+
 def test_the_link_coming_back_clears_no_standing_absence() -> None:
     desk = Desk(rule("absent(level_inside, 15m) and mains_ok == true"))
     desk.reads(("ps-1", "1m", {"level_inside": 3.0}), ("ps-1", "15m", {"mains_ok": 1.0}))
@@ -172,6 +189,14 @@ def test_an_elders_door_not_opened_for_a_day_and_opened_again() -> None:
     desk.ticks("1510m")
     desk.event("door_opened", "1520m")
     assert desk.said == ["raised 1500", "cleared 1520"]
+
+
+def test_more_than_a_day_and_a_day_are_reached_at_the_same_instant() -> None:
+    for comparison in ('since(event("door_opened")) > 24h', '24h <= since(event("door_opened"))'):
+        desk = Desk(rule(comparison, applies_to="{kind: door_sensor}"))
+        desk.event("door_opened", "1m")
+        desk.ticks("1441m")
+        assert desk.said == ["raised 1441"]
 
 
 def test_a_door_never_opened_counts_from_the_first_sight_of_its_sensor() -> None:
