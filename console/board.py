@@ -1,0 +1,320 @@
+"""The Board: standing alarms worst first, why each was raised, and acknowledging one in one press or many in two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse, Response
+
+from alerts.alarms import AlarmState
+from alerts.orders import OrderState
+from alerts.refusals import Invalid
+from console.pages import done, page_or_part, part
+from console.places import Choice, Places, device_name, is_personal, read_places
+from console.reasons import explain
+from console.standing import UNACKNOWLEDGED, Counts, count, standing_of
+from console.texts import Language, say
+from console.visits import Posted, Signed, SignedVisit, is_fragment, safe_path
+from console.words import metric_of, moment, quantity
+from devices.instants import HOUR, MINUTE
+from flow import desk
+from rules.rule import Priority
+from store.records.alarms import AlarmRow, counts_standing, list_alarms, standing
+from store.records.orders import states_of
+
+router = APIRouter()
+
+# A board longer than this is not read any more; the filter is.
+MOST_ROWS = 200
+SHELVE_SPANS = (30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 24 * HOUR)
+SHOWS = ("", "unacknowledged", "shelved")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the address asks for; empty means everything."""
+
+    show: str = ""
+    priority: str = ""
+    grid: str = ""
+
+    @property
+    def path(self) -> str:
+        given = {k: v for k, v in (("show", self.show), ("priority", self.priority), ("grid", self.grid)) if v}
+        return "/?" + urlencode(given) if given else "/"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One alarm as the desk sees it. `notes` are lines about who did what."""
+
+    id: int
+    rule: str
+    rule_name: str
+    reason: str
+    notes: Sequence[str]
+    device: str
+    device_name: str
+    has_device: bool
+    grid_name: str
+    priority: Priority
+    state: AlarmState
+    raised_at: int
+    keeper: str
+    keeper_phone: str
+    order: int | None
+    order_state: str
+    can_acknowledge: bool
+    can_shelve: bool
+    can_unshelve: bool
+    can_comment: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PersonalCount:
+    """Alarms of personal devices of one grid, for whoever may not see more."""
+
+    grid_name: str
+    count: int
+    worst: Priority
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """`total` and `counts` are of the whole board, `rows` of what the filter lets through."""
+
+    path: str
+    show: str
+    priority: str
+    grid: str
+    rows: Sequence[Row]
+    more: int
+    personal: Sequence[PersonalCount]
+    counts: Counts
+    total: int
+    unacknowledged: int
+    shelved: int
+    grids: Sequence[Choice]
+    can_acknowledge: bool
+    selectable: int
+    shelve_spans: Sequence[int] = SHELVE_SPANS
+
+    @property
+    def filtered(self) -> bool:
+        return self.path != "/"
+
+
+def board_of(visit: SignedVisit, wanted: Filter) -> Board:
+    with visit.installation.records.connect() as tx:
+        places = read_places(tx)
+        counted = counts_standing(tx)
+        everything = standing(tx)
+        shelved = list_alarms(tx, state=AlarmState.SHLVD, limit=MOST_ROWS).items
+        found = [a for a in (shelved if wanted.show == "shelved" else everything) if _wanted(a, wanted, places)]
+        seen = [a for a in found if sees(visit, a)]
+        states = states_of(tx, {a.order for a in seen[:MOST_ROWS] if a.order is not None})
+    counts = count(counted, [a for a in everything if a.priority is not Priority.NOTICE])
+    rows = [row_of(visit, alarm, places, order_state=states.get(alarm.order or 0)) for alarm in seen[:MOST_ROWS]]
+    return Board(
+        path=wanted.path,
+        show=wanted.show,
+        priority=wanted.priority,
+        grid=wanted.grid,
+        rows=rows,
+        more=len(seen) - len(rows),
+        personal=personal_counts(visit, [a for a in found if not sees(visit, a)], places),
+        counts=counts,
+        total=sum(counted.values()),
+        unacknowledged=counts.unacknowledged,
+        shelved=len(shelved),
+        grids=places.choices(),
+        can_acknowledge=visit.allows("alarm.acknowledge"),
+        selectable=sum(row.can_acknowledge for row in rows),
+    )
+
+
+def row_of(visit: SignedVisit, alarm: AlarmRow, places: Places, *, order_state: OrderState | None = None) -> Row:
+    shelved = alarm.state is AlarmState.SHLVD
+    occurrence = alarm.occurrence
+    return Row(
+        id=alarm.id,
+        rule=alarm.rule,
+        rule_name=rule_name(visit, alarm),
+        reason=reason_of(visit, alarm),
+        notes=_notes(visit, alarm),
+        device=alarm.device,
+        device_name=_device_name(visit, alarm),
+        has_device=bool(alarm.kind),
+        grid_name=places.name(alarm.grid, visit.language) if alarm.kind else "",
+        priority=alarm.priority,
+        state=alarm.state,
+        raised_at=occurrence.raised_at if occurrence else alarm.changed_at,
+        keeper=alarm.keeper,
+        keeper_phone=alarm.keeper_phone,
+        order=alarm.order,
+        order_state=order_state or "",
+        can_acknowledge=alarm.state in UNACKNOWLEDGED and visit.allows("alarm.acknowledge"),
+        can_shelve=not shelved and visit.allows("alarm.shelve"),
+        can_unshelve=shelved and visit.allows("alarm.unshelve"),
+        can_comment=visit.allows("alarm.comment"),
+    )
+
+
+def rule_name(visit: SignedVisit, alarm: AlarmRow) -> str:
+    return alarm.rule_zh if visit.language is Language.ZH else alarm.rule_en
+
+
+def reason_of(visit: SignedVisit, alarm: AlarmRow) -> str:
+    if alarm.occurrence is None:
+        return ""
+    installation = visit.installation
+    reason = alarm.occurrence.reason
+    return explain(alarm.kind, alarm.rule, reason, visit.language, zone=installation.zone, now=visit.now)
+
+
+def personal_counts(visit: SignedVisit, alarms: Sequence[AlarmRow], places: Places) -> list[PersonalCount]:
+    """By grid. Notices are left out: they would tell when a door opens."""
+    by_grid: dict[str | None, list[Priority]] = {}
+    for alarm in alarms:
+        if alarm.priority is not Priority.NOTICE:
+            by_grid.setdefault(alarm.grid, []).append(alarm.priority)
+    order = list(Priority)
+    return [
+        PersonalCount(places.name(grid, visit.language), len(found), min(found, key=order.index))
+        for grid, found in by_grid.items()
+    ]
+
+
+def sees(visit: SignedVisit, alarm: AlarmRow) -> bool:
+    return not is_personal(alarm.kind) or visit.allows("person.see")
+
+
+def _wanted(alarm: AlarmRow, wanted: Filter, places: Places) -> bool:
+    if wanted.show == "unacknowledged" and alarm.state not in UNACKNOWLEDGED:
+        return False
+    if wanted.priority and alarm.priority != wanted.priority:
+        return False
+    return not wanted.grid or alarm.grid in places.under(wanted.grid)
+
+
+def _device_name(visit: SignedVisit, alarm: AlarmRow) -> str:
+    if not alarm.kind:
+        return say(visit.language, "board.installation")
+    return device_name(visit, alarm.device, alarm.device_name, alarm.kind)
+
+
+def _notes(visit: SignedVisit, alarm: AlarmRow) -> list[str]:
+    """What has happened since it was raised."""
+    language, zone, now = visit.language, visit.installation.zone, visit.now
+    notes: list[str] = []
+    occurrence = alarm.occurrence
+    if occurrence is not None and occurrence.cleared_at is not None:
+        notes.append(say(language, "board.cleared_at", at=moment(occurrence.cleared_at, zone, now)))
+    if occurrence is not None and occurrence.metric and occurrence.peak_value not in {None, occurrence.first_value}:
+        known = metric_of(alarm.kind, occurrence.metric)
+        shown = quantity(occurrence.peak_value, known.unit if known else "", language)
+        notes.append(say(language, "board.peak", value=shown))
+    if alarm.raised_count > 1:
+        notes.append(say(language, "board.times", n=alarm.raised_count))
+    if alarm.acknowledged_by and alarm.state not in UNACKNOWLEDGED:
+        at = moment(alarm.acknowledged_at, zone, now)
+        notes.append(say(language, "board.acknowledged_by", who=alarm.acknowledged_by, at=at))
+    if alarm.state is AlarmState.SHLVD:
+        at = moment(alarm.shelved_until, zone, now)
+        notes.append(say(language, "board.shelved_until", at=at, why=alarm.shelve_reason or ""))
+    return [" · ".join(notes)] if notes else []
+
+
+@router.get("/")
+def see_board(
+    request: Request,
+    visit: Signed,
+    *,
+    show: Annotated[str, Query(max_length=20)] = "",
+    priority: Annotated[str, Query(max_length=20)] = "",
+    grid: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    wanted = Filter(show if show in SHOWS else "", priority if priority in set(Priority) else "", grid)
+    view = board_of(visit, wanted)
+    return page_or_part(request, visit, "board.html", "parts/board.html", here="board", view=view, done="")
+
+
+@router.get("/standing")
+def see_standing(request: Request, visit: Signed) -> Response:
+    return part(request, visit, "parts/standing.html", standing=standing_of(visit))
+
+
+@router.post("/alarms/acknowledge")
+def acknowledge_selected(
+    request: Request,
+    visit: Posted,
+    alarm: Annotated[list[int] | None, Form()] = None,
+    back: Annotated[str, Form()] = "/",
+) -> Response:
+    if not alarm:
+        raise Invalid("nothing_selected", "请先选择告警", "select the alarms first")
+    outcomes = desk.acknowledge_many(visit.installation.records, visit.now, visit.actor, alarms=alarm)
+    failed = sum(outcome.refusal is not None for outcome in outcomes)
+    n = len(outcomes) - failed
+    key = "board.acknowledged_some" if failed else "board.acknowledged"
+    return _after(request, visit, back, lambda: done(request, visit, key, n=n, failed=failed))
+
+
+@router.post("/alarms/{alarm}/acknowledge")
+def acknowledge_one(request: Request, visit: Posted, alarm: int, back: Annotated[str, Form()] = "/") -> Response:
+    desk.acknowledge(visit.installation.records, visit.now, visit.actor, alarm=alarm)
+    return _after(request, visit, back, lambda: "")
+
+
+@router.post("/alarms/{alarm}/shelve")
+def shelve(
+    request: Request,
+    visit: Posted,
+    alarm: int,
+    *,
+    span: Annotated[int, Form()],
+    reason: Annotated[str, Form(max_length=500)] = "",
+    back: Annotated[str, Form()] = "/",
+) -> Response:
+    now = visit.now
+    desk.shelve(visit.installation.records, now, visit.actor, alarm=alarm, until=now + span, reason=reason)
+    return _after(request, visit, back, lambda: done(request, visit, "board.shelved"))
+
+
+@router.post("/alarms/{alarm}/unshelve")
+def unshelve(request: Request, visit: Posted, alarm: int, back: Annotated[str, Form()] = "/") -> Response:
+    desk.unshelve(visit.installation.records, visit.now, visit.actor, alarm=alarm)
+    return _after(request, visit, back, lambda: done(request, visit, "board.unshelved"))
+
+
+@router.post("/alarms/{alarm}/comment")
+def comment(
+    request: Request,
+    visit: Posted,
+    alarm: int,
+    *,
+    text: Annotated[str, Form(max_length=500)] = "",
+    back: Annotated[str, Form()] = "/",
+) -> Response:
+    desk.comment(visit.installation.records, visit.now, visit.actor, alarm=alarm, text=text)
+    return _after(request, visit, back, lambda: done(request, visit, "board.commented"))
+
+
+def _after(request: Request, visit: SignedVisit, back: str, message: Callable[[], str]) -> Response:
+    """The board as it is now, with the filter it had."""
+    visit.installation.hub.poke()
+    if not is_fragment(request.headers):
+        return RedirectResponse(safe_path(back), 303)
+    return part(request, visit, "parts/board.html", view=board_of(visit, _filter_of(back)), done=message())
+
+
+def _filter_of(path: str) -> Filter:
+    query = dict(pair.partition("=")[::2] for pair in path.partition("?")[2].split("&") if pair)
+    show, priority = query.get("show", ""), query.get("priority", "")
+    return Filter(
+        show if show in SHOWS else "", priority if priority in set(Priority) else "", query.get("grid", "")[:64]
+    )

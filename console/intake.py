@@ -1,0 +1,108 @@
+"""Intake: unknown devices to approve or reject with what they sent, and refused packets with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse, Response
+
+from console.devices import Value, values_of
+from console.packets import Packet, packets_of
+from console.pages import done, page_or_part, part
+from console.places import is_personal
+from console.visits import Posted, Signed, SignedVisit, is_fragment
+from devices.registry import Device, DeviceStatus
+from store.records.refused import count_refused
+
+router = APIRouter()
+
+MOST_WAITING = 100
+MOST_PACKETS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    id: str
+    kind: str
+    site: str
+    personal: bool
+    first_seen: int
+    values: Sequence[Value]
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    path: str
+    reason: str
+    waiting: Sequence[Waiting]
+    reasons: Sequence[tuple[str, int]]
+    packets: Sequence[Packet]
+
+
+def intake_of(visit: SignedVisit, reason: str = "") -> Intake:
+    """Raises NotAllowed for a viewer: what strangers send may be anything."""
+    visit.actor.require("intake.see")
+    with visit.installation.records.connect() as tx:
+        reasons = count_refused(tx)
+    devices = visit.installation.registry.devices
+    waiting = [d for d in devices if d.status is DeviceStatus.QUARANTINED]
+    waiting.sort(key=lambda d: -d.first_seen)
+    packets, _ = packets_of(visit, reason=reason or None, limit=MOST_PACKETS)
+    return Intake(
+        path="/intake" + (f"?reason={quote(reason)}" if reason else ""),
+        reason=reason,
+        waiting=[_waiting(visit, d) for d in waiting[:MOST_WAITING]],
+        reasons=sorted(reasons.items(), key=lambda item: -item[1]),
+        packets=packets,
+    )
+
+
+def _waiting(visit: SignedVisit, device: Device) -> Waiting:
+    personal = is_personal(device.kind)
+    rows = visit.installation.ledger(device=device.number)
+    return Waiting(
+        id=device.id,
+        kind=device.kind,
+        site=device.site,
+        personal=personal,
+        first_seen=device.first_seen,
+        values=[] if personal else values_of(visit, device),
+        stored=sum(row.stored for row in rows),
+    )
+
+
+@router.get("/intake")
+def see_intake(request: Request, visit: Signed, reason: Annotated[str, Query(max_length=64)] = "") -> Response:
+    view = intake_of(visit, reason)
+    return page_or_part(request, visit, "intake.html", "parts/intake.html", here="intake", view=view, done="")
+
+
+@router.post("/devices/{device_id}/approve")
+async def approve(request: Request, visit: Posted, device_id: str) -> Response:
+    visit.actor.require("device.approve")
+    return await _set(request, visit, device_id, DeviceStatus.ACTIVE, said="intake.approved")
+
+
+@router.post("/devices/{device_id}/reject")
+async def reject(request: Request, visit: Posted, device_id: str) -> Response:
+    visit.actor.require("device.reject")
+    return await _set(request, visit, device_id, DeviceStatus.REJECTED, said="intake.rejected")
+
+
+async def _set(request: Request, visit: SignedVisit, device_id: str, status: DeviceStatus, *, said: str) -> Response:
+    await visit.installation.set_device_status(device_id, status, visit.actor)
+    visit.installation.hub.poke()
+    if not is_fragment(request.headers):
+        return RedirectResponse("/intake", 303)
+
+    def answer() -> Response:
+        message = done(request, visit, said, device=device_id)
+        return part(request, visit, "parts/intake.html", view=intake_of(visit), done=message)
+
+    return await run_in_threadpool(answer)

@@ -1,0 +1,159 @@
+"""Why an alarm was raised, in words: `level_inside > attr.inside_limit_level` with the values it saw when it fired.
+
+The condition's text is read loosely, token by token, and never evaluated: a rule that has changed or gone since still
+explains the alarms it raised, and whatever is not understood is shown as it was written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from zoneinfo import ZoneInfo
+
+from console.texts import Language, say, say_or
+from console.words import length, metric_name, metric_of, moment, number, quantity, span
+from devices.instants import SECOND, from_iso, parse_duration
+
+_TOKEN = re.compile(
+    r"""\s*(?:
+      (?P<call>event|since|count|absent)\s*\(
+    | (?P<duration>\d+(?:\.\d+)?(?:ms|s|m|h|d)(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))*)\b
+    | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
+    | (?P<quoted>"[^"]*"|'[^']*')
+    | (?P<name>[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z0-9_]+)*)
+    | (?P<sign><=|>=|==|!=|.)
+    )""",
+    re.VERBOSE | re.DOTALL,
+)
+_SIGNS = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "=", "*": "×", "-": "−"}
+_WORDS = frozenset({"and", "or", "not", "true", "false"})
+
+
+def explain(kind: str, rule: str, reason: Mapping[str, object], language: Language, *, zone: ZoneInfo, now: int) -> str:
+    """圩内水位 3.52 m > 最高控制水位 3.50 m 已 1 分钟. The service's own alarms (`gw-…`) have reasons of their own."""
+    raw = reason.get("values")
+    values: Mapping[str, object] = raw if isinstance(raw, Mapping) else {}
+    if rule.startswith("gw-"):
+        return _service(kind, rule, reason, values, language=language, zone=zone, now=now)
+    words = _Reader(kind, values, language).read(str(reason.get("when", "")))
+    held = _span(reason.get("for"))
+    return say(language, "reason.held", what=words, span=length(held, language)) if held and words else words
+
+
+def _service(
+    kind: str,
+    rule: str,
+    reason: Mapping[str, object],
+    values: Mapping[str, object],
+    *,
+    language: Language,
+    zone: ZoneInfo,
+    now: int,
+) -> str:
+    match rule:
+        case "gw-silence" if "last_seen" in reason:
+            at = moment(from_iso(str(reason["last_seen"])), zone, now)
+            return say(language, "reason.silent", limit=length(_span(reason.get("limit")) or 0, language), at=at)
+        case "gw-clock":
+            off = _number(reason.get("seconds_off")) or 0.0
+            key = "reason.clock_ahead" if off > 0 else "reason.clock_behind"
+            return say(language, key, span=span(round(abs(off) * SECOND), language))
+        case "gw-range":
+            what = _Reader(kind, values, language).read(" ".join(values))
+            return say(language, "reason.range", what=what)
+    return str(reason.get("why", ""))
+
+
+class _Reader:
+    """One condition being put into words."""
+
+    def __init__(self, kind: str, values: Mapping[str, object], language: Language) -> None:
+        self.kind = kind
+        self.values = {key.replace(" ", ""): value for key, value in values.items()}
+        self.language = language
+
+    def read(self, text: str) -> str:
+        parts: list[str] = []
+        at = 0
+        text = text.strip()
+        while at < len(text) and (token := _TOKEN.match(text, at)):
+            at = token.end()
+            if token["call"]:
+                inside, at = _inside(text, at)
+                parts.append(self._call(token["call"], inside))
+            else:
+                parts.append(self._plain(token))
+        return _join(parts)
+
+    def _plain(self, token: re.Match[str]) -> str:
+        if token["duration"]:
+            return length(parse_duration(token["duration"]), self.language)
+        if token["number"]:
+            return number(float(token["number"]))
+        if token["quoted"]:
+            return self._event(token["quoted"])
+        if token["name"]:
+            return self._name(token["name"])
+        return _SIGNS.get(token["sign"], token["sign"])
+
+    def _name(self, name: str) -> str:
+        if name in _WORDS:
+            return say(self.language, f"reason.{name}")
+        if name.startswith("attr."):
+            label = say_or(self.language, f"attribute.{name[5:]}", name[5:])
+            code = "m" if name.endswith("_level") else ""
+        else:
+            known = metric_of(self.kind, name)
+            label, code = metric_name(self.kind, name, self.language), known.unit if known else ""
+        value = _number(self.values.get(name))
+        return label if value is None else f"{label} {quantity(value, code, self.language)}"
+
+    def _call(self, function: str, inside: str) -> str:
+        if function == "event":
+            return self._event(inside)
+        if function == "since":
+            text, saw = say(self.language, "reason.since", what=self.read(inside)), f"since({inside})"
+            return self._with(text, _span(self._saw(saw)))
+        subject, _, window = inside.rpartition(",")
+        shown = length(_span(window) or 0, self.language)
+        if function == "absent":
+            # How long it has been silent is the alarm's own age; the metric's last value would be read as current.
+            return say(self.language, "reason.absent", what=metric_name(self.kind, subject, self.language), span=shown)
+        text = say(self.language, "reason.count", what=self.read(subject), span=shown)
+        seen = _number(self._saw(f"count({inside})"))
+        return text if seen is None else f"{text} {number(seen, '1')}"
+
+    def _event(self, quoted: str) -> str:
+        name = quoted.strip().strip("\"'")
+        return say(self.language, "reason.event", what=say_or(self.language, f"event.{name}", name))
+
+    def _with(self, text: str, seen: int | None) -> str:
+        return text if seen is None else f"{text} {span(seen, self.language)}"
+
+    def _saw(self, call: str) -> object:
+        return self.values.get(call.replace(" ", "").replace("'", '"'))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (bool, int, float)) else None
+
+
+def _span(text: object) -> int | None:
+    """Microseconds of a duration such as 1h30m; None for nothing of the kind."""
+    try:
+        return parse_duration(str(text)) if text else None
+    except ValueError:
+        return None
+
+
+def _inside(text: str, at: int) -> tuple[str, int]:
+    """What stands between the bracket just opened and its partner, and where reading goes on."""
+    depth, end = 1, at
+    while end < len(text) and depth:
+        depth += {"(": 1, ")": -1}.get(text[end], 0)
+        end += 1
+    return text[at : end - 1 if depth == 0 else end], end
+
+
+def _join(parts: list[str]) -> str:
+    return re.sub(r"\( ", "(", re.sub(r" ([),])", r"\1", " ".join(part for part in parts if part.strip())))
