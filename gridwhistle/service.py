@@ -203,10 +203,12 @@ class Service:
                     tasks.create_task(self.hub.run(), name="hub"),
                     tasks.create_task(worker.run(), name="outbox"),
                     tasks.create_task(self._tick(), name="clock"),
+                    tasks.create_task(self._announce(server, ready), name="ready"),
                 ]
                 serving = tasks.create_task(server.serve(sockets=[listening]), name="http")
-                link = tasks.create_task(self.subscriber.run(), name="link")
-                tasks.create_task(self._announce(server, ready), name="ready")
+                # Not the group's: a link that ends for good is an orderly stop, not a crash of everything else.
+                link = asyncio.create_task(self.subscriber.run(), name="link")
+                link.add_done_callback(lambda _: self.stopping.set())
                 await self.stopping.wait()
                 await self.subscriber.stop()
                 link.cancel()
@@ -219,6 +221,8 @@ class Service:
             gc.unfreeze()
             await self.centre.stop()
             (self.settings.data_dir / "api.json").unlink(missing_ok=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await link
 
     async def _announce(self, server: uvicorn.Server, ready: Callable[[], None]) -> None:
         while not (server.started and self.subscriber.drained):

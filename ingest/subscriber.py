@@ -25,6 +25,9 @@ log = logging.getLogger("gridwhistle.subscriber")
 
 BACKOFF_S = (0.5, 1, 2, 5, 10, 30)
 SETTLE_RETRY_S = (0.1, 0.5, 1, 2, 5)
+# Mosquitto 2.0 closes a taken-over session without saying why: so many links in a row that were up and closed again
+# at once are another client with our id. Of two services the older one reaches the number first and leaves.
+MOST_TAKEN, TAKEN_WITHIN_S = 4, 5.0
 # A marker goes out this often; the time it takes to come back through our own queue is the lag.
 MARKER_EVERY_S = 10.0
 # Batches and clock marks that may wait while one settles; at speed 60 a second brings about a dozen.
@@ -138,11 +141,13 @@ class Subscriber:
             self._link.close()
 
     async def _keep_connected(self, settling: asyncio.Task[None]) -> None:
-        failures = 0
+        failures = taken = 0
         while not self._stopping:
+            began = asyncio.get_running_loop().time()
             try:
                 reason = await self._one_connection(settling)
                 failures = 0
+                taken = taken + 1 if asyncio.get_running_loop().time() - began < TAKEN_WITHIN_S else 0
             except Refused as error:
                 if error.code in wire.UNSUPPORTED_VERSION and self._version == wire.V5:
                     log.info("the broker does not speak MQTT 5; going on with 3.1.1")
@@ -151,7 +156,7 @@ class Subscriber:
                 self.trouble, reason = str(error), None
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                 self.trouble, reason = f"{self._address.host}:{self._address.port}: {error or 'timed out'}", None
-            if reason == wire.SESSION_TAKEN_OVER and not self._stopping:
+            if (reason == wire.SESSION_TAKEN_OVER or taken >= MOST_TAKEN) and not self._stopping:
                 raise SessionTaken(f"another client connected as {self._options.client_id!r}")
             if self._stopping:
                 return
