@@ -26,7 +26,7 @@ log = logging.getLogger("gridwhistle.subscriber")
 BACKOFF_S = (0.5, 1, 2, 5, 10, 30)
 SETTLE_RETRY_S = (0.1, 0.5, 1, 2, 5)
 # Mosquitto 2.0 closes a taken-over session without saying why: so many links in a row that were up and closed again
-# at once are another client with our id. Of two services the older one reaches the number first and leaves.
+# at once are another client with our id. Of two services one reaches the number first and leaves to the other.
 MOST_TAKEN, TAKEN_WITHIN_S = 4, 5.0
 # A marker goes out this often; the time it takes to come back through our own queue is the lag.
 MARKER_EVERY_S = 10.0
