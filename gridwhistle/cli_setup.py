@@ -20,7 +20,9 @@ def init(
     Make a commented configuration, rules and a town to start from.
     Nothing that is there already is overwritten.
 
-    [bold]gridwhistle init my-town[/bold] → [bold]gridwhistle check my-town/gridwhistle.toml[/bold]
+    [bold]gridwhistle init my-town[/bold]
+
+    [bold]gridwhistle check my-town/gridwhistle.toml[/bold]
     """
     from gridwhistle.starter import write_starter
 

@@ -18,7 +18,7 @@ def add(
     *,
     role: Annotated[
         Role,
-        typer.Option(help="角色\n\nWhat the person may do.", show_choices=True),
+        typer.Option(help="角色\n\nOne of viewer, handler, checker, duty_officer, admin.", show_choices=True),
     ],
     display_name: Annotated[str, typer.Option(help="姓名\n\nName to show.")] = "",
     password_stdin: Annotated[

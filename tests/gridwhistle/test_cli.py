@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 from typer.testing import CliRunner, Result
 
 from gridwhistle.cli import app
@@ -106,3 +110,27 @@ def test_the_answer_goes_to_standard_output_and_the_rest_to_standard_error(tmp_p
     checked = run("check", tmp_path / "site" / "gridwhistle.toml", "--json")
     assert (checked.returncode, checked.stderr) == (0, "")
     assert json.loads(checked.stdout)["ok"] is True
+
+
+def test_the_commands_reference_is_what_the_commands_say() -> None:
+    made = subprocess.run([sys.executable, "scripts/commands_doc.py"], cwd=ROOT, capture_output=True, check=True)
+    assert made.stdout.decode() == (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), (
+        "run: python scripts/commands_doc.py > docs/commands.md"
+    )
+
+
+def examples() -> list[str]:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    return re.findall(r"^    ((?:[A-Z_]+=\S+ )?gridwhistle .+)$", page, re.MULTILINE)
+
+
+def test_every_example_uses_a_command_and_options_that_there_are() -> None:
+    assert len(examples()) >= 2 * len(COMMANDS) - 2
+    for example in examples():
+        words = [word for word in shlex.split(re.split(r" [|<] ", example)[0]) if "=" not in word or "." in word]
+        command: Any = typer.main.get_command(app)
+        rest = words[1:]
+        while hasattr(command, "commands"):
+            command = command.commands[rest.pop(0)]
+        known = {name for option in command.params for name in option.opts}
+        assert {word for word in rest if word.startswith("-") and word != "-"} <= known, example
