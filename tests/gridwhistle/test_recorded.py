@@ -158,8 +158,8 @@ def test_the_openings_of_a_door_are_events_as_they_are_live(tmp_path: Path) -> N
         2026-01-01T08:10Z,0
         2026-01-01T09:00Z,1
         2026-01-01T08:30Z,0
-        2026-01-01T09:01Z,0
-        2026-01-03T12:00Z,0
+        2026-01-01T09:01Z,1
+        2026-01-03T12:00Z,1
     """)  # fmt: skip
     mapped = mapping(tmp_path, "door_sensor", "v: {metric: open}", time=ISO_T)
     opened = rule(tmp_path, "door_sensor", "event('door_opened')")
