@@ -162,7 +162,7 @@ class BrokerChild:
 
     def _command(self) -> list[str]:
         if self.mosquitto is None:
-            return [sys.executable, "-m", "gridwhistle.broker", str(self.port)]
+            return [sys.executable, "-m", "gridwhistle.broker_amqtt", str(self.port)]
         settings = self.folder / "mosquitto.conf"
         settings.write_text(configuration(self.folder, self.port), encoding="utf-8")
         command = [self.mosquitto, "-c", str(settings)]
@@ -225,24 +225,3 @@ async def answers(host: str, port: int, within_s: float = 2.0) -> bool:
     except (OSError, TimeoutError, asyncio.IncompleteReadError):
         return False
     return answer[:2] == b"\x20\x02"
-
-
-async def _amqtt(port: int) -> None:
-    """The child where there is no Mosquitto. Its standard input is a pipe from the parent: its end is our end."""
-    from amqtt.broker import Broker
-
-    loop = asyncio.get_running_loop()
-    listener = {"type": "tcp", "bind": f"{HOST}:{port}"}
-    anonymous = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-    broker = Broker({"listeners": {"default": listener}, "plugins": anonymous})
-    await broker.start()
-    print("running", flush=True)
-    parent = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(parent), sys.stdin)
-    await parent.read()
-    await broker.shutdown()
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING)
-    asyncio.run(_amqtt(int(sys.argv[1])))

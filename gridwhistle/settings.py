@@ -1,7 +1,8 @@
 """Every setting of the service: name, default, what it means, what is accepted (docs/settings.md is made from this).
 
 Values come from `settings_sources.load`; constructing `Settings(...)` directly takes the arguments and defaults only,
-never the environment, so a test or the demo gets exactly what it wrote.
+never the environment, so a test or the demo gets exactly what it wrote. One file although it is long: it is read, and
+printed as the reference, from top to bottom.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ import pytest
 import uvloop
 
 from gridwhistle.broker import BrokerChild, BrokerFailed, answers, configuration
+from ingest import wire
 
 
 def _session(broker: BrokerChild) -> aiomqtt.Client:
@@ -74,6 +75,23 @@ def test_without_mosquitto_it_says_that_it_is_not_durable_and_still_carries_mess
                 await client.subscribe("gw/#", qos=1)
                 await client.publish("gw/x", b"hello", qos=1)
                 assert await _received(client, 1) == [b"hello"]
+
+    asyncio.run(scenario())
+
+
+def test_amqtt_refuses_version_5_at_once_so_that_a_client_can_ask_for_3_1_1(tmp_path: Path) -> None:
+    async def connack(broker: BrokerChild, version: int) -> wire.Connack:
+        reader, writer = await asyncio.open_connection(broker.host, broker.port)
+        writer.write(wire.connect("service", version=version, keep_alive=30, receive_maximum=100, session_expiry=60))
+        async with asyncio.timeout(5):
+            head = await reader.readexactly(4)
+        writer.close()
+        return wire.read_connack(head[2:], version=wire.V311)
+
+    async def scenario() -> None:
+        async with BrokerChild(tmp_path, use_amqtt=True) as broker:
+            assert (await connack(broker, wire.V5)).code in wire.UNSUPPORTED_VERSION
+            assert (await connack(broker, wire.V311)).code == 0
 
     asyncio.run(scenario())
 
