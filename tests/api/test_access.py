@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
 from alerts.refusals import Conflict, Invalid, NotAllowed, NotFound, NotSignedIn, Refusal
 from alerts.roles import Actor, Role
 from devices.instants import DAY, HOUR, MINUTE
-from flow import access
+from flow import access, passwords
 from flow.passwords import needs_new_hash
-from store.records.database import migrate, open_records
+from store.records.database import migrate, open_records, write
 from store.records.tables import audit, sessions, users
 
 NOW = 1_782_864_000_000_000
@@ -107,6 +107,25 @@ def test_guessing_in_parallel_wins_nothing(records: Engine) -> None:
     assert set(codes) == {"locked_out"}
     assert refusal(records, "李明", PASSWORD).code == "locked_out"
     assert acts(records, "李明").count("locked_out") == 1
+
+
+@pytest.mark.parametrize("meanwhile", [{"locked_until": NOW + 1}, {"password": "changed"}, {"disabled": True}])
+def test_what_changes_while_a_password_is_being_checked_counts(records: Engine, meanwhile: dict[str, object]) -> None:
+    """The right password, but by the time it is found right the name is locked, disabled or has another one."""
+    with ThreadPoolExecutor(1) as pool:
+        with passwords._hashing, passwords._hashing:
+            attempt = pool.submit(refusal, records, "李明", PASSWORD)
+            time.sleep(0.2)  # it has read the user and waits to hash
+            with write(records) as tx:
+                tx.execute(update(users).where(users.c.name == "李明").values(meanwhile))
+        assert attempt.result(10).status == 401
+
+
+def test_a_session_of_a_disabled_user_opens_nothing(records: Engine) -> None:
+    made = sign_in(records)
+    with write(records) as tx:
+        tx.execute(update(users).where(users.c.name == "李明").values(disabled=True))
+    assert access.actor_of(records, NOW, made.token) is None
 
 
 def test_signing_out_ends_the_session(records: Engine) -> None:

@@ -188,6 +188,21 @@ def test_a_backlog_larger_than_memory_is_read_from_the_table(town: Town, monkeyp
     with_hub(town, scenario)
 
 
+def test_memory_and_table_join_without_a_gap(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "RING", 3)
+    first = town.emit()[0]
+
+    async def scenario(hub: Hub) -> None:
+        await Client(hub).read(lambda c: bool(c.messages))
+        sent = [first, *await asyncio.to_thread(town.emit, 9)]
+        hub.poke()
+        await Client(hub, str(first)).read(lambda c: len(c.ids()) == 9)
+        for i, last in enumerate(sent):
+            assert [event.id for event in await hub.after(last) or []] == sent[i + 1 :]
+
+    with_hub(town, scenario)
+
+
 def test_a_client_that_does_not_read_costs_nothing_and_loses_nothing(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
