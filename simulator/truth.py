@@ -1,7 +1,7 @@
 """Ground truth: which alarms the published, noisy values must raise, by plain scalar logic of the simulator's own.
 
 Fed message by message and clock by clock in the order they went out. Times judged by the clock alone are `required`
-only if no message within a minute could have got in first.
+only if no message within a step of the clock could have got in first.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from devices.instants import DAY, MINUTE, SECOND, to_iso
 from devices.kinds import KINDS
 from devices.town import Town, TownDevice
+from simulator.reports import CLOCK_STEP
 from simulator.watches import (
     COUNT_WATCHES,
     EVENT_WATCHES,
@@ -29,7 +30,7 @@ SILENCE, CLOCK, RANGE = "gw-silence", "gw-clock", "gw-range"
 MISSED_REPORTS = 3
 MAX_AHEAD, MAX_BEHIND = 5 * MINUTE, 7 * DAY
 # How far apart the clock's finding and a message may lie for either to come first.
-GRACE = MINUTE
+GRACE = CLOCK_STEP
 EXACT = MINUTE  # tolerance of what is timed by an event or the clock, not by reports
 
 
@@ -113,7 +114,7 @@ class Recorder:
             self._readings(device, sample, at)
 
     def finished(self, until: int) -> list[Expectation]:
-        """What must or may have been raised up to this instant; what the clock found within its last minute may."""
+        """What must or may have been raised up to this instant; what the clock found in its last step may."""
         for e in self.expected:
             if e.rule in _TIMED and until - e.raised_at < GRACE:
                 e.required = False

@@ -10,7 +10,7 @@ import pytest
 
 from devices.instants import DAY, HOUR, MINUTE, from_iso
 from devices.kinds import KINDS
-from simulator.reports import ledger_count, messages, payload
+from simulator.reports import CLOCK_STEP, ledger_count, messages, payload
 from simulator.scenarios import SCENARIOS
 from simulator.truth import Expectation
 from simulator.world import Sample, World
@@ -68,7 +68,7 @@ def test_messages_go_out_in_order_under_a_clock_that_never_runs_ahead(scenario: 
             clock = item
         else:
             assert item.sent_at >= sent
-            assert clock < item.sent_at <= clock + 20_000_000 or item.sent_at == clock
+            assert clock < item.sent_at <= clock + CLOCK_STEP or item.sent_at == clock
             sent = item.sent_at
 
 
@@ -87,7 +87,7 @@ def test_showcase_shows_enough_within_the_hour(seed: int) -> None:
     of = world("showcase", seed=seed)
     assert of.hour_of_day(of.start) == 5.0
     assert of.hour(of.start) == 11.0
-    found = alarms(of, 1, step=20_000_000)
+    found = alarms(of, 1, step=CLOCK_STEP)
     kinds = {of.town.devices[e.device].kind for e in found}
     assert len(found) >= 6
     assert len(kinds) >= 4
@@ -205,5 +205,5 @@ def test_sensor_faults_are_all_there_and_raise_what_they_must() -> None:
     assert set(backward) == {"pump-lingtang", "equip-waterworks-pump-1"}
     levels = [item.body["level"] for item in items if item.device == "river-taipu"]
     assert max(Counter(levels).values()) >= 8
-    rules = Counter(e.rule for e in alarms(of, 2, step=20_000_000))
+    rules = Counter(e.rule for e in alarms(of, 2, step=CLOCK_STEP))
     assert rules == {"polder-inside-high": 1, "gw-clock": 1, "gw-silence": 1, "gw-range": 1}

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from devices.instants import MINUTE, SECOND, from_iso
+from simulator.reports import CLOCK_STEP
 from simulator.township import Published, UnknownScenario, simulate
 from tests.conftest import ROOT, Broker
 from tests.simulator.township import qidu, truth, world
@@ -53,7 +54,7 @@ class Ear:
         self.messages += 1
         self.readings.append(payload)
         self.values += 1 if topic.endswith("/events") else len(body) - 1
-        if at > self.clock + 20 * SECOND:
+        if at > self.clock + CLOCK_STEP:
             self.ahead.append(topic)
         if at < self.clock:
             self.behind.append(topic)
