@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import re
-import shutil
 import signal
 import socket
 import statistics
@@ -56,7 +56,8 @@ class Publisher:
             [*command, "--qos", str(qos)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         stack.callback(_end, self.process)
-        assert self.process.stdout and self.process.stdout.readline().strip() == "ready"
+        assert self.process.stdout
+        assert self.process.stdout.readline().strip() == "ready"
 
     def go(self) -> float:
         assert self.process.stdin
@@ -234,11 +235,11 @@ def main() -> None:
         for qos in ([options.qos] if options.qos is not None else [0, 1])
     }
     result["machine"] = {
-        "cpus": shutil.os.cpu_count(),
+        "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.system(),
-    }  # type: ignore[attr-defined]  # noqa: E501
-    result["versions"] = {name: version(name) for name in ("numpy", "duckdb", "msgspec", "sqlalchemy", "uvloop")}
+    }
+    result["versions"] = {name: version(name) for name in ("numpy", "duckdb", "msgspec", "sqlalchemy")}
     print(json.dumps(result))
 
 

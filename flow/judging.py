@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import Connection, select
 
-from devices.batch import F64, I32, I64, U8, Arrival, Batch, Bool, EventRow, Quality, Refused
+from devices.batch import I32, I64, U8, Arrival, Batch, Bool, EventRow, Quality, Refused
 from devices.faults import Fault
 from devices.instants import MINUTE, to_iso
 from devices.names import topic

@@ -43,9 +43,7 @@ DRAIN_S = 30.0
 DEFAULT_PORT = 8080
 
 
-def demo(
-    *, lasts: int | None, report: str | None, scenario: str, seed: int, speed: float, port: int | None
-) -> int:
+def demo(*, lasts: int | None, report: str | None, scenario: str, seed: int, speed: float, port: int | None) -> int:
     """`lasts` in microseconds of wall time, None until Ctrl-C; the exit status."""
     password = secrets.token_urlsafe(9)
     with tempfile.TemporaryDirectory(prefix="gridwhistle-demo-") as folder:

@@ -155,7 +155,7 @@ class Subscriber:
                     continue
                 self.trouble, reason = str(error), None
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                self.trouble, reason = f"{self._address.host}:{self._address.port}: {error or 'timed out'}", None
+                self.trouble, reason = f"{self._address.host}:{self._address.port}: {str(error) or 'timed out'}", None
             if (reason == wire.SESSION_TAKEN_OVER or taken >= MOST_TAKEN) and not self._stopping:
                 raise SessionTaken(f"another client connected as {self._options.client_id!r}")
             if self._stopping:

@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of recorded data are deselected where it is absent; a missing service is a skip, or, required, a failure."""
+    """Tests of recorded data are deselected where it is absent; a missing service is a skip, or a failure."""
     if not SHARED.is_dir():
         gone = [item for item in items if item.get_closest_marker("shared")]
         if gone:
