@@ -31,6 +31,7 @@ MISSED_REPORTS = 3
 MAX_AHEAD, MAX_BEHIND = 5 * MINUTE, 7 * DAY
 # How far apart the clock's finding and a message may lie for either to come first.
 GRACE = CLOCK_STEP
+NEVER = 2**62
 EXACT = MINUTE  # tolerance of what is timed by an event or the clock, not by reports
 
 
@@ -241,6 +242,8 @@ _TIMED = frozenset({SILENCE, *(w.rule for w in SINCE_WATCHES)})
 def _device(town: TownDevice) -> _Device:
     interval = round(interval_of(town) * SECOND)
     silent_after = MISSED_REPORTS * interval if town.silent_after is None else round(town.silent_after * SECOND)
+    if not KINDS[town.kind].always_on:
+        silent_after = NEVER
     rules = [w.rule for w in WATCHES] + [w.rule for w in SINCE_WATCHES] + [w.rule for w in COUNT_WATCHES]
     return _Device(
         town,
