@@ -122,8 +122,8 @@ class Clock:
         else:
             stamps, reasons = parse_column(columns[0], self._from_format, (0, True))
         at, ambiguous = self._placed(stamps)
-        for i in np.flatnonzero(at < MIN_INSTANT).tolist():
-            reasons.setdefault(i, "a time before 1970")
+        for i in np.flatnonzero((at < MIN_INSTANT) | (at > MAX_INSTANT)).tolist():
+            reasons.setdefault(i, "a time before 1970 or after 9999")
         return at, ambiguous, reasons
 
     def _placed(self, stamps: list[tuple[int, bool]]) -> tuple[I64, Bool]:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from devices.documents import DocumentError
 from devices.instants import to_iso
@@ -98,7 +100,7 @@ def test_no_zone_is_guessed(tmp_path: Path) -> None:
     _, recorded = read(tmp_path, "at,value\n2025-01-01T00:00:00,1\n", RIVER % "iso")
     assert "no offset" in recorded.counts.problems[0].reason
     _, recorded = read(tmp_path, "at,value\n1970-01-01T00:00:00,1\n", RIVER % "iso, zone: Asia/Shanghai")
-    assert recorded.counts.problems[0].reason == "a time before 1970"
+    assert recorded.counts.problems[0].reason == "a time before 1970 or after 9999"
 
 
 def test_byte_order_mark_quotes_crlf_blank_lines_and_a_line_break_inside_a_cell(tmp_path: Path) -> None:
@@ -189,6 +191,41 @@ def test_the_list_of_unreadable_rows_is_bounded_and_their_number_is_not(tmp_path
     _, recorded = read(tmp_path, "at,value\n" + "x,1\n" * 1000, RIVER % "iso", rows=64)
     assert recorded.counts.unreadable == 1000
     assert len(recorded.counts.problems) == LISTED
+
+
+CELL = st.one_of(
+    st.text(alphabet=st.characters(codec="utf-8"), max_size=8),
+    st.sampled_from(["", "NA", "1", "-2.5", "1e400", "nan", "2025-01-01", "9999-12-31T23:59:59.9", "1970-01-01", '"']),
+    st.integers(-(10**30), 10**30).map(str),
+)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "{column: at, format: iso, zone: America/New_York}",
+        "{column: at, format: epoch_s}",
+        "{column: at, format: '%Y-%m-%d', zone: Asia/Shanghai}",
+        "{columns: [at, value, other], zone: UTC}",
+    ],
+)
+@given(
+    rows=st.lists(st.lists(CELL, min_size=1, max_size=4), max_size=20),
+    breaks=st.sampled_from(["\n", "\r\n", "\r"]),
+    chunk=st.integers(1, 30),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_file_breaks_the_reader(tmp_path: Path, time: str, rows: list[list[str]], breaks: str, chunk: int) -> None:
+    mapping = (RIVER % "iso").replace("{column: at, format: iso}", time)
+    text = breaks.join(["at,value,other", *(",".join(cells) for cells in rows)])
+    found, recorded = read(tmp_path, text, mapping, rows=chunk)
+    counts = recorded.counts
+    assert len(found) == counts.read
+    assert counts.read + counts.skipped + counts.unreadable <= 20 * sum(len(cells) for cells in rows) + 1
+    assert len(counts.problems) == min(counts.unreadable, LISTED)
+    for instant, values in found:
+        assert "1970" <= instant[:4] <= "9999"
+        assert np.isfinite(values).all()
 
 
 def test_every_mistake_of_a_mapping_is_told_with_its_line() -> None:
