@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,7 +24,9 @@ class Listener:
     def message(self) -> tuple[str, Any]:
         """The next event and its data."""
         fields: dict[str, str] = {}
+        deadline = time.monotonic() + 10
         for line in self._lines:
+            assert time.monotonic() < deadline, "nothing but heartbeats"
             self.text += line + "\n"
             if not line and "event" in fields:
                 self.last_id = fields.get("id", self.last_id)
