@@ -23,11 +23,11 @@ def test_every_shipped_rule_has_its_second_telling() -> None:
     [
         ("showcase", 1, 1, CLOCK_STEP),
         ("showcase", 1, 2, CLOCK_STEP),
-        ("flood", 34, 1, SELDOM),
-        ("ordinary", 48, 1, SELDOM),
-        ("calm", 24, 1, SELDOM),
+        ("flood", 28, 1, SELDOM),
+        ("ordinary", 30, 1, SELDOM),
+        ("calm", 12, 1, SELDOM),
         ("silent-elder", 40, 1, SELDOM),
-        ("bloom", 75, 1, SELDOM),
+        ("bloom", 30, 1, SELDOM),
     ],
 )
 def test_truth_is_what_the_engine_finds(scenario: str, hours: float, seed: int, step: int) -> None:
