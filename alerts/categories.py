@@ -94,7 +94,6 @@ class _Row(Model):
 class _File(Model):
     """categories.yaml; durations as in rules: 10m, 1h30m, 2d."""
 
-    watch: str | None = None
     categories: dict[str, _Row] = Field(default_factory=dict)
 
 
@@ -103,7 +102,6 @@ def read_categories(text: str, file: str) -> Catalogue:
     document = parse(text or "{}", file)
     read = check(document, _File)
     mistakes: list[Mistake] = []
-    watch = _duration(read.watch, ("watch",), document, mistakes)
     categories = dict(BUILT_IN.categories)
     for name, row in read.categories.items():
         known = categories.get(name)
@@ -112,7 +110,7 @@ def read_categories(text: str, file: str) -> Catalogue:
         categories[name] = _changed(known or replace(OTHER, id=name), row, document, mistakes)
     if mistakes:
         raise DocumentError(mistakes)
-    return Catalogue(MappingProxyType(categories), BUILT_IN.watch_us if watch is None else watch)
+    return Catalogue(MappingProxyType(categories))
 
 
 def _changed(category: Category, row: _Row, document: Document, mistakes: list[Mistake]) -> Category:

@@ -154,4 +154,5 @@ def _say(error: Any) -> str:
         return f"{name}: not a known key"
     if error["type"] == "missing":
         return f"{name}: is required"
-    return f"{name}: {error['msg']}" if name else str(error["msg"])
+    said = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {said}" if name else said

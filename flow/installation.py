@@ -61,5 +61,4 @@ class Installation:
     latest: Callable[[], LatestValues]
     ledger: ReadLedger
     session_span: int
-    watch_span: int
     ledger_sums: Callable[[], Mapping[str, int]]

@@ -101,7 +101,7 @@ class Service:
         stack.callback(self.records.dispose)
         categories = read_town_files(settings.town).get("categories.yaml") if settings.town else None
         with write(self.records) as tx:
-            put_categories(tx, categories)
+            put_categories(tx, categories, watch_us=settings.orders.watch)
         readings = DuckDBReadings(settings.data_dir / "readings.duckdb")
         stack.callback(readings.close)
         password = settings.admin.password
@@ -147,7 +147,6 @@ class Service:
             ledger=self.read_ledger,
             ledger_sums=memory.ledger.running,
             session_span=settings.sessions.hours * HOUR,
-            watch_span=settings.orders.watch,
         )
 
     def _subscriber(self, town: Town | None) -> Subscriber:

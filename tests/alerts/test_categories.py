@@ -13,7 +13,6 @@ from devices.instants import DAY, HOUR, MINUTE
 from rules.rule import Priority
 
 TOWN = """
-watch: 48h
 categories:
   flood.polder_inside:
     limits: {accept: 3m}
@@ -30,7 +29,6 @@ def test_a_towns_file_changes_what_it_names_and_nothing_else() -> None:
     assert (polder.accept_us, polder.arrive_us, polder.zh) == (3 * MINUTE, built_in.arrive_us, built_in.zh)
     ferry = catalogue.of("ferry.delay")
     assert (ferry.zh, ferry.close_by, ferry.handle_us) == ("渡口延误", CloseBy.BOTH, DAY)
-    assert catalogue.watch_us == 2 * DAY
     assert catalogue.of("elder.no_movement") == BUILT_IN.of("elder.no_movement")
 
 
@@ -39,16 +37,15 @@ def test_an_empty_file_is_the_built_in_catalogue() -> None:
 
 
 def test_every_mistake_is_told_with_its_line() -> None:
-    text = "watch: soon\ncategories:\n  a.b:\n    limits: {accept: 0s}\n  c.d: {name: {zh: 丙}, close_by: nobody}\n"
+    text = "categories:\n  a.b:\n    limits: {accept: 0s}\n  c.d: {name: {zh: 丙}, close_by: nobody}\n"
     with pytest.raises(DocumentError) as caught:
         read_categories(text, "categories.yaml")
-    assert [m.line for m in caught.value.mistakes] == [5]
+    assert [m.line for m in caught.value.mistakes] == [4]
     with pytest.raises(DocumentError) as caught:
         read_categories(text.replace("close_by: nobody", "close_by: both"), "categories.yaml")
     assert sorted((m.line, m.message.split(":")[0]) for m in caught.value.mistakes) == [
-        (1, "'soon' is not a duration such as 90s, 15m, 1h30m or 2d"),
-        (3, "a.b"),
-        (4, "accept"),
+        (2, "a.b"),
+        (3, "accept"),
     ]
 
 

@@ -133,7 +133,7 @@ class Centre:
             set_device_status=self._set_status, rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
             ledger_sums=memory.ledger.running,
-            session_span=12 * HOUR, watch_span=DAY,
+            session_span=12 * HOUR,
         )  # fmt: skip
         self.app: FastAPI = create_app(self.installation)
         return self

@@ -166,7 +166,7 @@ class Township:
             health=dict, set_device_status=self._set_status, rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
             ledger_sums=memory.ledger.running,
-            session_span=12 * HOUR, watch_span=DAY,
+            session_span=12 * HOUR,
         )  # fmt: skip
         self.app = FastAPI(openapi_url=None)
         console.attach(self.app, self.installation)
@@ -194,13 +194,14 @@ class Township:
         return self.url
 
     def stop(self) -> None:
-        """End the server, as a restart of the service would."""
+        """End the server and the event stream, as a restart of the service would; `serve` begins again."""
         if self.url:
             self.hub.close()
             self.server.should_exit = True
             self.thread.join(10)
             assert not self.thread.is_alive()
             self.url = ""
+            self.hub.closed = False
 
     async def _serve(self) -> None:
         hub = asyncio.create_task(self.hub.run())

@@ -395,9 +395,9 @@ def test_a_comment_says_something_and_detail_is_small_json(town: Town) -> None:
 
 
 def test_limits_come_from_the_towns_own_catalogue(town: Town) -> None:
-
     with write(town.records) as tx:
-        put_categories(tx, "watch: 1h\ncategories:\n  flood.polder_inside:\n    limits: {handle: 30m}\n")
+        text = "categories:\n  flood.polder_inside:\n    limits: {handle: 30m}\n"
+        put_categories(tx, text, watch_us=HOUR)
     town.raised()
     assert town.rows(orders)[0]["handle_by"] == NOW + 30 * MINUTE
     town.cleared(at=NOW + 1)
