@@ -20,7 +20,6 @@ from console.standing import UNACKNOWLEDGED, Counts, count, standing_of
 from console.texts import Language, say
 from console.visits import Posted, Signed, SignedVisit, is_fragment, safe_path
 from console.words import metric_of, moment, quantity
-from devices.instants import HOUR, MINUTE
 from flow import desk
 from rules.rule import Priority
 from store.records.alarms import AlarmRow, counts_standing, list_alarms, standing
@@ -30,7 +29,6 @@ router = APIRouter()
 
 # A board longer than this is not read any more; the filter is.
 MOST_ROWS = 200
-SHELVE_SPANS = (30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 24 * HOUR)
 SHOWS = ("", "unacknowledged", "shelved")
 
 
@@ -101,7 +99,6 @@ class Board:
     grids: Sequence[Choice]
     can_acknowledge: bool
     selectable: int
-    shelve_spans: Sequence[int] = SHELVE_SPANS
 
     @property
     def filtered(self) -> bool:
@@ -261,50 +258,10 @@ def acknowledge_selected(
     failed = sum(outcome.refusal is not None for outcome in outcomes)
     n = len(outcomes) - failed
     key = "board.acknowledged_some" if failed else "board.acknowledged"
-    return _after(request, visit, back, lambda: done(request, visit, key, n=n, failed=failed))
+    return board_after(request, visit, back, lambda: done(request, visit, key, n=n, failed=failed))
 
 
-@router.post("/alarms/{alarm}/acknowledge")
-def acknowledge_one(request: Request, visit: Posted, alarm: int, back: Annotated[str, Form()] = "/") -> Response:
-    desk.acknowledge(visit.installation.records, visit.now, visit.actor, alarm=alarm)
-    return _after(request, visit, back, lambda: "")
-
-
-@router.post("/alarms/{alarm}/shelve")
-def shelve(
-    request: Request,
-    visit: Posted,
-    alarm: int,
-    *,
-    span: Annotated[int, Form()],
-    reason: Annotated[str, Form(max_length=500)] = "",
-    back: Annotated[str, Form()] = "/",
-) -> Response:
-    now = visit.now
-    desk.shelve(visit.installation.records, now, visit.actor, alarm=alarm, until=now + span, reason=reason)
-    return _after(request, visit, back, lambda: done(request, visit, "board.shelved"))
-
-
-@router.post("/alarms/{alarm}/unshelve")
-def unshelve(request: Request, visit: Posted, alarm: int, back: Annotated[str, Form()] = "/") -> Response:
-    desk.unshelve(visit.installation.records, visit.now, visit.actor, alarm=alarm)
-    return _after(request, visit, back, lambda: done(request, visit, "board.unshelved"))
-
-
-@router.post("/alarms/{alarm}/comment")
-def comment(
-    request: Request,
-    visit: Posted,
-    alarm: int,
-    *,
-    text: Annotated[str, Form(max_length=500)] = "",
-    back: Annotated[str, Form()] = "/",
-) -> Response:
-    desk.comment(visit.installation.records, visit.now, visit.actor, alarm=alarm, text=text)
-    return _after(request, visit, back, lambda: done(request, visit, "board.commented"))
-
-
-def _after(request: Request, visit: SignedVisit, back: str, message: Callable[[], str]) -> Response:
+def board_after(request: Request, visit: SignedVisit, back: str, message: Callable[[], str]) -> Response:
     """The board as it is now, with the filter it had."""
     visit.installation.hub.poke()
     if not is_fragment(request.headers):

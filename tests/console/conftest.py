@@ -49,8 +49,9 @@ def token_of(client: httpx.Client, path: str) -> str:
     return client.get(path).text.partition('name="csrf" value="')[2].partition('"')[0]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Of one module, not of the session: while it lives no test of this process can run an event loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS.split())
         yield browser

@@ -1,0 +1,162 @@
+"""One alarm: why it was raised and by which rule, what was done about it, and what may be done now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from alerts.refusals import NotFound
+from console.board import Row, board_after, row_of, sees
+from console.pages import done, page_or_part, part
+from console.places import read_places
+from console.texts import say, say_or
+from console.visits import Posted, Signed, SignedVisit, is_fragment
+from console.words import metric_of, quantity
+from devices.instants import HOUR, MINUTE
+from flow import desk
+from store.records.alarms import AlarmHistoryRow, OccurrenceRow, alarm_history, get_alarm, list_occurrences
+from store.records.orders import states_of
+
+router = APIRouter()
+
+SHELVE_SPANS = (30 * MINUTE, HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR, 24 * HOUR)
+_MOST_OCCURRENCES = 20
+_MAX_ALARM = 2**53
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of the alarm's history."""
+
+    at: int
+    what: str
+    by: str
+    states: str
+    why: str
+    service: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One occurrence. `ended` None: it stands."""
+
+    at: int
+    ended: int | None
+    peak: str
+    retroactive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmPage:
+    row: Row
+    kind: str
+    rule_text: str
+    history: Sequence[Line]
+    raised: Sequence[Raised]
+    raised_count: int
+    path: str
+    shelve_spans: Sequence[int] = SHELVE_SPANS
+
+
+def alarm_page(visit: SignedVisit, number: int) -> AlarmPage:
+    """Raises NotFound, also for the alarm of a personal device where the person may not see it."""
+    with visit.installation.records.connect() as tx:
+        alarm = get_alarm(tx, number) if 0 < number < _MAX_ALARM else None
+        if alarm is None or not sees(visit, alarm):
+            raise NotFound("no_such_alarm", f"没有编号为 {number} 的告警", f"there is no alarm {number}")
+        places = read_places(tx)
+        history = alarm_history(tx, number)
+        latest = alarm.occurrence.raised_at if alarm.occurrence else 0
+        # The list is in order of raising: the end of it is asked for by its beginning.
+        start = max(0, latest - 30 * 24 * HOUR)
+        found = list_occurrences(tx, alarm=number, start=start, include_service=True, limit=500).items
+        states = states_of(tx, {alarm.order} if alarm.order is not None else set())
+    return AlarmPage(
+        row=row_of(visit, alarm, places, order_state=states.get(alarm.order or 0)),
+        kind=alarm.kind,
+        rule_text=alarm.rule_text,
+        history=[_line(visit, line) for line in reversed(history)],
+        raised=[_raised(visit, alarm.kind, o) for o in reversed(found[-_MOST_OCCURRENCES:])],
+        raised_count=alarm.raised_count,
+        path=f"/alarms/{number}",
+    )
+
+
+def _line(visit: SignedVisit, row: AlarmHistoryRow) -> Line:
+    language = visit.language
+    service = row.by == "service"
+    names = [say_or(language, f"alarm.{state}", state) for state in (row.from_state, row.to_state) if state]
+    return Line(
+        at=row.at,
+        what=say_or(language, f"chain.{row.act}", row.act),
+        by=say(language, "role.service") if service else row.by,
+        states=" → ".join(names) if row.from_state != row.to_state else "",
+        why=row.why or "",
+        service=service,
+    )
+
+
+def _raised(visit: SignedVisit, kind: str, occurrence: OccurrenceRow) -> Raised:
+    known = metric_of(kind, occurrence.metric) if occurrence.metric else None
+    peak = quantity(occurrence.peak_value, known.unit if known else "", visit.language)
+    return Raised(occurrence.raised_at, occurrence.cleared_at, peak, occurrence.retroactive)
+
+
+@router.get("/alarms/{alarm}")
+def see_alarm(request: Request, visit: Signed, alarm: int) -> Response:
+    view = alarm_page(visit, alarm)
+    return page_or_part(request, visit, "alarm.html", "parts/alarm.html", here="board", view=view, done="")
+
+
+@router.get("/alarms/{alarm}/{act}")
+def see_after_act(alarm: int, act: str) -> Response:
+    """A form sent without scripts and then reloaded ends here."""
+    del act
+    return RedirectResponse(f"/alarms/{alarm}", 303)
+
+
+@router.post("/alarms/{alarm}/acknowledge")
+def acknowledge(request: Request, visit: Posted, alarm: int, back: Annotated[str, Form()] = "/") -> Response:
+    """`back` is where it was pressed: this page, or the board with its filter."""
+    desk.acknowledge(visit.installation.records, visit.now, visit.actor, alarm=alarm)
+    if back == f"/alarms/{alarm}":
+        return after(request, visit, alarm, lambda: "")
+    return board_after(request, visit, back, lambda: "")
+
+
+@router.post("/alarms/{alarm}/shelve")
+def shelve(
+    request: Request,
+    visit: Posted,
+    alarm: int,
+    *,
+    span: Annotated[int, Form()],
+    reason: Annotated[str, Form(max_length=2000)] = "",
+) -> Response:
+    now = visit.now
+    desk.shelve(visit.installation.records, now, visit.actor, alarm=alarm, until=now + span, reason=reason)
+    return after(request, visit, alarm, lambda: done(request, visit, "board.shelved"))
+
+
+@router.post("/alarms/{alarm}/unshelve")
+def unshelve(request: Request, visit: Posted, alarm: int) -> Response:
+    desk.unshelve(visit.installation.records, visit.now, visit.actor, alarm=alarm)
+    return after(request, visit, alarm, lambda: done(request, visit, "board.unshelved"))
+
+
+@router.post("/alarms/{alarm}/comment")
+def comment(request: Request, visit: Posted, alarm: int, text: Annotated[str, Form(max_length=2000)] = "") -> Response:
+    desk.comment(visit.installation.records, visit.now, visit.actor, alarm=alarm, text=text)
+    return after(request, visit, alarm, lambda: done(request, visit, "board.commented"))
+
+
+def after(request: Request, visit: SignedVisit, alarm: int, message: Callable[[], str]) -> Response:
+    """The alarm as it is now."""
+    visit.installation.hub.poke()
+    if not is_fragment(request.headers):
+        return RedirectResponse(f"/alarms/{alarm}", 303)
+    return part(request, visit, "parts/alarm.html", view=alarm_page(visit, alarm), done=message())
