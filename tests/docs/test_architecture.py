@@ -11,7 +11,6 @@ from dataclasses import fields
 import pytest
 
 from alerts.alarms import MAX_SHELVED, AlarmState
-from alerts.categories import BUILT_IN
 from alerts.orders import STEP_NAMES, STEPS, OrderState, Step
 from devices.instants import DAY, HOUR, MINUTE
 from devices.kinds import KINDS
@@ -23,6 +22,7 @@ from flow.readings import REFUSED_KEPT
 from gridwhistle.broker import LIMITS
 from gridwhistle.centre import BACKLOG_S, LINK_GRACE_S
 from gridwhistle.service import SNAPSHOT_EVERY, TICK_S
+from gridwhistle.settings import Settings
 from ingest.columns import KEPT_PAYLOAD
 from ingest.decoder import FILTERS, MAX_UNKNOWN, Decoder, UnknownDevices, read_clock
 from ingest.formats.native import MAX_PAYLOAD
@@ -160,7 +160,7 @@ NUMBERS = [
     (4, f"older than {judging.LATE_AFTER // MINUTE} min behind now", "judging.LATE_AFTER"),
     (4, f"or {MISSED_REPORTS} × its interval", "presence.MISSED_REPORTS"),
     (5, f"an expiry within {MAX_SHELVED // DAY} days", "alarms.MAX_SHELVED"),
-    (6, f"default {BUILT_IN.watch_us // HOUR} h", "categories.BUILT_IN"),
+    (6, f"default {Settings().orders.watch // HOUR} h", "settings.Orders"),
     (8, f"at most {MAX_UNKNOWN:,} such devices", "decoder.MAX_UNKNOWN"),
     (8, f"at most {MAX_PAYLOAD // 1024} KiB", "native.MAX_PAYLOAD"),
 ]
