@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, insert
 
-from alerts.refusals import NotFound
+from alerts.refusals import Conflict, NotFound
 from alerts.roles import Actor
 from devices.batch import Batch, EventRow
 from devices.registry import DeviceStatus, Registry
@@ -45,6 +45,12 @@ SNAPSHOT = "state"
 REFUSED_KEPT = 10_000
 # How far behind the readings store may be, in entries, before the journal's size is looked at (looking reads it).
 FAR_BEHIND = 1_000
+# What may be decided of a device. Rejecting one in use would delete what it has told.
+DECISIONS = {
+    (DeviceStatus.QUARANTINED, DeviceStatus.ACTIVE),
+    (DeviceStatus.QUARANTINED, DeviceStatus.REJECTED),
+    (DeviceStatus.REJECTED, DeviceStatus.ACTIVE),
+}
 # How long rejecting a device waits for its last readings to reach the store before they are deleted.
 DRAIN_S = 5.0
 
@@ -144,6 +150,9 @@ class Settler:
         device = self.memory.registry.get(device_id)
         if device is None:
             raise NotFound("no_such_device", f"没有设备 {device_id}", f"there is no device {device_id}")
+        if (device.status, status) not in DECISIONS:
+            zh, en = f"{device_id} 不在待审核之列", f"{device_id} is not waiting for a decision"
+            raise Conflict("not_waiting", zh, en)
         self._meet_newcomers()
         gone = self._delete_readings(device.number) if status is DeviceStatus.REJECTED else 0
         self.memory.registry.put(replace(device, status=status))

@@ -134,15 +134,14 @@ def _welcome(service: Service, password: str, scenario: str, speed: float) -> No
 
 
 async def _drain(service: Service, values: int) -> None:
-    """Until everything the township handed over has been settled and moved to the store."""
-    deadline = asyncio.get_running_loop().time() + DRAIN_S
-    while service.settler.memory.ledger.running()["received"] < values:
-        if asyncio.get_running_loop().time() > deadline:
-            return
-        await asyncio.sleep(0.05)
-    # One turn more: the last clock message is settled after the last reading.
-    while service.data_clock is not None and service.settler.memory.now < service.data_clock.now():
-        if asyncio.get_running_loop().time() > deadline:
+    """Until everything the township handed over is settled and in the store, or nothing has moved for DRAIN_S."""
+    loop, memory, clock = asyncio.get_running_loop(), service.settler.memory, service.data_clock
+    assert clock is not None
+    seen, moved = (0, 0), loop.time()
+    while (at := (memory.ledger.running()["received"], memory.now)) < (values, clock.now()):
+        if at != seen:
+            seen, moved = at, loop.time()
+        elif loop.time() - moved > DRAIN_S:
             return
         await asyncio.sleep(0.05)
     await asyncio.to_thread(service.settler.appender.drain, DRAIN_S)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from alerts.refusals import Conflict
 from alerts.roles import Actor, Role
 from devices.instants import DAY, HOUR, MINUTE, SECOND
 from devices.registry import DeviceStatus
@@ -148,20 +149,36 @@ def test_a_hostile_topic_is_refused(centre: SmallCentre, topic: bytes, reason: s
     assert [r for r, _ in centre.refusals()] == [reason]
 
 
+CHIEF = Actor("chief", Role.DUTY_OFFICER)
+
+
+def decide(centre: SmallCentre, device: str, status: DeviceStatus) -> None:
+    centre.settler.set_status(device, status, centre.now, CHIEF)
+    centre.decoder.forget_routes()
+
+
 def test_an_unknown_device_is_kept_apart_until_someone_approves_it(centre: SmallCentre) -> None:
     centre.level(START, 3.6, device="ps-9")
     assert centre.occurrences() == []
     assert centre.ledger() == {"received": 1, "stored": 1, "quarantined": 1}
-    chief = Actor("chief", Role.DUTY_OFFICER)
-    centre.settler.set_status("ps-9", DeviceStatus.ACTIVE, centre.now, chief)
-    centre.decoder.forget_routes()
+    decide(centre, "ps-9", DeviceStatus.ACTIVE)
     centre.level(START + MINUTE, 3.7, device="ps-9")
     assert centre.occurrences() == [("high", "ps-9", START + MINUTE, None)]
-    centre.settler.set_status("ps-9", DeviceStatus.REJECTED, centre.now, chief)
-    centre.decoder.forget_routes()
-    centre.level(START + 2 * MINUTE, 3.7, device="ps-9")
+
+
+def test_a_rejected_device_loses_what_it_sent_and_is_refused(centre: SmallCentre) -> None:
+    centre.level(START, 3.6, device="ps-9")
+    decide(centre, "ps-9", DeviceStatus.REJECTED)
+    centre.level(START + MINUTE, 3.7, device="ps-9")
     assert centre.stored("ps-9", "level_inside") == {}
-    assert centre.ledger() == {"received": 3, "stored": 2, "refused": 1, "quarantined": 1, "deleted": 2}
+    assert centre.ledger() == {"received": 2, "stored": 1, "refused": 1, "quarantined": 1, "deleted": 1}
+
+
+def test_a_device_in_use_cannot_be_rejected(centre: SmallCentre) -> None:
+    centre.level(START, 3.0)
+    with pytest.raises(Conflict):
+        decide(centre, "ps-1", DeviceStatus.REJECTED)
+    assert len(centre.stored("ps-1", "level_inside")) == 1
 
 
 def test_no_more_than_a_thousand_unknown_devices_are_kept(centre: SmallCentre) -> None:
