@@ -214,7 +214,7 @@ def values_of(visit: SignedVisit, device: Device, only: Sequence[str] | None = N
 
 
 def presence_of(device: Device, at: int | None, *, silent: AbstractSet[str], online: Mapping[int, bool]) -> str:
-    """What the device says of itself comes after what we hear of it: a last will may be stale."""
+    """Silence as judged; else what the device (or its last will) said of itself; else whether it was ever heard."""
     if device.id in silent:
         return "silent"
     said = online.get(device.number)

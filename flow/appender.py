@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy import Engine
 
-from devices.batch import F64, I32, I64
+from devices.batch import F64, I32, I64, Quality
 from devices.instants import MAX_INSTANT
-from devices.registry import Registry
+from devices.registry import DeviceStatus, Registry
 from flow.classify import Verdict
 from flow.ledger import add_to_table, correction
 from store.readings import Columns, ReadingStore, StoreUnavailable
@@ -41,6 +41,8 @@ class Appender:
         self._readings = readings
         self._registry = registry
         self.applied = readings.applied()
+        # What it put right in the ledger's table, for the settling thread's running sums.
+        self.corrections: deque[dict[str, int]] = deque()
         self._recent: deque[tuple[int, Rows]] = deque()
         self._forgotten = self.applied
         self._wake = threading.Condition()
@@ -162,11 +164,16 @@ class Appender:
             verdict[row] = Verdict.DUPLICATE if same else Verdict.REPLACED
             device = self._registry.series_device[int(rows.series[row])]
             name = "duplicate" if same else "replaced"
-            corrections.append(correction(device, entry.at, stored=-1, late=-1, **{name: 1}))
+            flagged = -int(rows.quality[row] != Quality.GOOD)
+            waiting = -int(self._registry.devices[device].status is not DeviceStatus.ACTIVE)
+            corrections.append(
+                correction(device, entry.at, stored=-1, late=-1, flagged=flagged, quarantined=waiting, **{name: 1})
+            )
         with write(self._records) as tx:
             settled = rewrite_verdict(tx, entry, verdict)
             for row_of_table in corrections:
                 add_to_table(tx, [row_of_table])
+        self.corrections.extend(corrections)
         return rows_of(settled)
 
 

@@ -82,6 +82,10 @@ class Ledger:
         sums = tx.execute(select(*(func.coalesce(func.sum(ledger.c[name]), 0) for name in COLUMNS))).one()
         self._running += np.array(sums, np.int64)
 
+    def correct(self, row: Mapping[str, int]) -> None:
+        """The running sums follow a correction that is in the table already."""
+        self._running += np.array([row[name] for name in COLUMNS], np.int64)
+
     def running(self) -> dict[str, int]:
         """Sums of every column over all devices and hours, without asking the database."""
         return dict(zip(COLUMNS, self._running.tolist(), strict=True))

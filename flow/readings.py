@@ -220,6 +220,8 @@ class Settler:
         memory.clocks.adopt(judged.clock_changes)
         memory.ranges.adopt(judged.range_changes)
         memory.ledger.add(now, judged.counts)
+        while self.appender.corrections:
+            memory.ledger.correct(self.appender.corrections.popleft())
         memory.remember(judged.arrivals, self.limits.arrivals)
         memory.speaks_doors.update(
             e.device for e in judged.events if e.key != DERIVED and e.name in ("door_opened", "door_closed")

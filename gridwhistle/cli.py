@@ -35,7 +35,7 @@ def gridwhistle(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="版本\n\nShow the version.")
     ] = False,
 ) -> None:
-    """吹哨：从一条读数到告警，再到办结的工单。
+    """吹哨：从一条读数到告警，再到结案的工单。
 
     From a reading to an alarm to a verified work order.
 

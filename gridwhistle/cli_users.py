@@ -22,7 +22,7 @@ def add(
     ],
     display_name: Annotated[str, typer.Option(help="姓名\n\nName to show.")] = "",
     password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="从标准输入读口令\n\nRead the password from standard input.")
+        bool, typer.Option("--password-stdin", help="从标准输入读密码\n\nRead the password from standard input.")
     ] = False,
     config: Config = None,
     overrides: Overrides = None,
@@ -50,7 +50,7 @@ def add(
         give_up(str(error), NO)
     say(f"已添加 added: {name} ({role})")
     if not given:
-        say("口令只显示这一次 the password is shown this once:")
+        say("密码只显示这一次 the password is shown this once:")
         print(password)
 
 
@@ -79,7 +79,7 @@ def list_all(config: Config = None, overrides: Overrides = None, as_json: AsJson
 def _read_password() -> str:
     line = sys.stdin.readline()
     if not line.strip():
-        give_up("标准输入没有口令 no password on standard input")
+        give_up("标准输入没有密码 no password on standard input")
     return line.rstrip("\r\n")
 
 
@@ -89,7 +89,7 @@ def _ask_password() -> str:
         return ""
     return str(
         typer.prompt(
-            "口令（留空则自动生成） Password (empty: one is made)",
+            "密码（留空则自动生成） Password (empty: one is made)",
             default="",
             show_default=False,
             hide_input=True,

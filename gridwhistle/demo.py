@@ -29,7 +29,7 @@ from gridwhistle.service import Service, open_service, read_the_town
 from gridwhistle.settings import Admin, Clock, ClockSource, Http, Settings
 from simulator.township import Published, UnknownScenario, simulate
 from simulator.truth import compare
-from store.records.tables import alarms, devices, occurrences, orders
+from store.records.tables import devices, occurrences, orders
 
 QIDU = Path(__file__).resolve().parent.parent / "examples" / "qidu"
 # People to sign in as: the four steps need three of them, and a viewer finds nothing to press.
@@ -129,7 +129,7 @@ def _welcome(service: Service, password: str, scenario: str, speed: float) -> No
     say = console.print
     say(f"\n[bold]吹哨 Gridwhistle[/bold]  演示剧本 scenario {scenario}, {speed:g} 倍速 times real time\n")
     say(f"  控制台 Console   [bold]{service.url}[/bold]")
-    say(f"  登录   Sign in   [bold]admin[/bold] 或 or {', '.join(PEOPLE)}   口令 password [bold]{password}[/bold]")
+    say(f"  登录   Sign in   [bold]admin[/bold] 或 or {', '.join(PEOPLE)}   密码 password [bold]{password}[/bold]")
     say("  停止   Stop      Ctrl-C\n")
 
 
@@ -151,10 +151,8 @@ def _report(service: Service, published: Published) -> dict[str, Any]:
     counts = service.settler.memory.ledger.running()
     with service.records.connect() as tx:
         kinds = {row.id: row.kind for row in tx.execute(select(devices.c.id, devices.c.kind))}
-        notices = set(tx.execute(select(alarms.c.id).where(alarms.c.priority == "notice")).scalars())
         found = tx.execute(select(occurrences).where(occurrences.c.device != INSTALLATION)).all()
         states = Counter(tx.execute(select(orders.c.state)).scalars())
-    alarming = [row for row in found if row.alarm not in notices]
     truth = compare(published.truth, [(row.rule, row.device, row.raised_at) for row in found], until=published.until)
     return {
         "published": published.values,
@@ -165,9 +163,9 @@ def _report(service: Service, published: Published) -> dict[str, Any]:
         "refused": counts["refused"],
         "late": counts["late"],
         "alarms": {
-            "raised": len(alarming),
-            "cleared": sum(row.cleared_at is not None for row in alarming),
-            "by_kind": dict(Counter(kinds[row.device] for row in alarming)),
+            "raised": len(found),
+            "cleared": sum(row.cleared_at is not None for row in found),
+            "by_kind": dict(Counter(kinds[row.device] for row in found)),
         },
         "orders": {"filed": sum(states.values()), "by_state": dict(states)},
         "truth": truth,

@@ -170,7 +170,7 @@ class Service:
             now=self.now,
             flush=Flush(settings.ingest.batch_rows, settings.ingest.batch_ms / 1000),
             data_clock=data_clock.set if data_clock else None,
-            clock_topic=clock_topic(town.site) if town and data_clock else None,
+            clock_topic=clock_topic(town.site if town else "+") if data_clock else None,
         )
 
     def poke(self) -> None:
@@ -351,8 +351,7 @@ async def open_service(settings: Settings, *, embedded_broker: bool) -> AsyncIte
         address = (settings.broker.host, settings.broker.port)
         if embedded_broker:
             broker = await stack.enter_async_context(BrokerChild(settings.data_dir))
-            if broker.warning:
-                print(broker.warning, file=sys.stderr)
+            print(broker.warning or f"MQTT 服务器 broker {broker.url}", file=sys.stderr)
             address = (broker.host, broker.port)
         service = Service(settings, address)
         service.build(stack)
@@ -375,7 +374,7 @@ async def _run(settings: Settings, embedded_broker: bool) -> int:
                 loop.add_signal_handler(number, service.stopping.set)
             loop.add_signal_handler(signal.SIGHUP, service.reload_rules)
             if service.admin_password:
-                print(f"首次启动：用户 admin，口令 {service.admin_password}（只显示这一次）", file=sys.stderr)
+                print(f"首次启动：用户 admin，密码 {service.admin_password}（只显示这一次）", file=sys.stderr)
                 print(f"First start: user admin, password {service.admin_password} (shown once)", file=sys.stderr)
             await service.run(lambda: print(f"ready {service.url}", flush=True))
     except* (Locked, DocumentError, StoreUnavailable) as errors:

@@ -108,7 +108,7 @@ class Broker(_Group):
     )
     username: str | None = _setting(None, "登录名", "User name at the broker.", "text")
     password_file: Path | None = _setting(
-        None, "口令文件（首行）", "File whose first line is the password.", "a file that exists"
+        None, "密码文件（首行）", "File whose first line is the password.", "a file that exists"
     )
     ca_file: Path | None = _setting(
         None,
@@ -210,7 +210,7 @@ class Clock(_Group):
 class Admin(_Group):
     password: SecretStr | None = _setting(
         None,
-        "首次启动时 admin 的口令；不设则生成并只打印一次",
+        "首次启动时 admin 的密码；不设则生成并只打印一次",
         "Password of `admin` at the first start; otherwise one is made and printed once.",
         "at least 8 characters",
     )
@@ -272,7 +272,7 @@ class Journal(_Group):
 class Orders(_Group):
     watch: Duration = _setting(
         24 * HOUR,
-        "观察期：办结后再次告警则返工",
+        "观察期：结案后再次告警则返工",
         "Watch period: a new occurrence this soon after closing reopens the order as rework; then it is archived.",
         _DURATION,
     )

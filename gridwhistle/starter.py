@@ -108,7 +108,7 @@ devices:
     at: [31.205, 120.505]            # 纬度, 经度 latitude, longitude (WGS 84)
     interval: 60                     # 每隔多少秒上报 seconds between reports
     attributes: {inside_limit_level: 3.50, drain_start_level: 3.20, drain_stop_level: 2.95, datum: 吴淞}
-    keeper: 张三                     # 管护人，显示在告警旁 shown beside its alarms
+    keeper: 张三                     # 责任人，显示在告警旁 shown beside its alarms
     keeper_phone: "13800000000"
 
   - id: door-east-01
@@ -118,7 +118,7 @@ devices:
 """
 
 CATEGORIES = """\
-# 工单类别：谁可办结 (close_by: sensor | person | both)，各步时限。
+# 工单类别：谁可结案 (close_by: sensor | person | both)，各步时限。
 # Categories of work orders: who may end them, and how long each step may take. 未写的沿用内置 The rest is built in.
 categories:
   flood.polder_inside:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import secrets
 import ssl
 from collections import deque
@@ -95,7 +96,8 @@ class Subscriber:
         data_clock: Callable[[int], None] | None = None,
         clock_topic: str | None = None,
     ) -> None:
-        """`clock_topic` names the clock this installation follows and `data_clock` takes its instants; None both."""
+        """`clock_topic` names the clock this installation follows (site `+`: any) and `data_clock` takes its instants;
+        None both."""
         self._address = address
         self._options = options
         self._decoder = decoder
@@ -103,7 +105,7 @@ class Subscriber:
         self._now = now
         self._flush = flush or Flush()
         self._data_clock = data_clock
-        self._clock_topic = clock_topic.encode() if clock_topic else None
+        self._clock_topic = re.compile(re.escape(clock_topic).replace(r"\+", "[^/]+").encode()) if clock_topic else None
         self._marker_topic = f"gridwhistle/{options.client_id}/marker".encode()
         self._version = wire.V5
         self._link: Link | None = None
@@ -215,7 +217,7 @@ class Subscriber:
 
     def _receive(self, topic: bytes, payload: bytes, first: int, packet_id: int) -> None:
         self.messages += 1
-        if topic == self._clock_topic:
+        if self._clock_topic is not None and self._clock_topic.fullmatch(topic):
             self._receive_clock(payload, packet_id)
         elif topic == self._marker_topic:
             self._receive_marker(payload, packet_id)

@@ -44,7 +44,7 @@ journal = Table(
     "journal",
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("kind", String, nullable=False),  # batch | tick | link | rules
+    Column("kind", String, nullable=False),  # batch | tick | link
     _at("at"),
     Column("body", LargeBinary, nullable=False),
 )

@@ -188,3 +188,31 @@ def test_the_demonstration_matches_its_own_truth() -> None:
     assert len(report["alarms"]["by_kind"]) >= 4
     assert report["alarms"]["cleared"] >= 1
     assert report["orders"]["filed"] >= 2
+
+
+def test_absence_under_the_data_clock_is_what_backtest_says(
+    make_service: Callable[..., Service], tmp_path: Path
+) -> None:
+    rules, csv, mapping = tmp_path / "r.yaml", tmp_path / "rows.csv", tmp_path / "mapping.yaml"
+    rules.write_text(
+        "rules:\n  - {id: gone, name: {zh: 无数据}, applies_to: {kind: equipment}, priority: low,\n"
+        "     when: 'absent(temperature, 10m)'}\n"
+    )
+    minutes = [0, 5, 10, 40, 45, 52, 90]
+    csv.write_text("at,t\n" + "".join(f"{1_760_000_000 + m * 60},{20 + m}\n" for m in minutes))
+    mapping.write_text(
+        "site: calder\nkind: equipment\ndevice: {const: m-1}\ntime: {column: at, format: epoch_s}\n"
+        "metrics: {t: {metric: temperature}}\n"
+    )
+    answer = gridwhistle("backtest", "--rules", rules, "--csv", csv, "--mapping", mapping, "--json")
+    expected = [(a["raised_at"], a["cleared_at"]) for a in json.loads(answer.stdout)["alarms"]]
+    assert len(expected) == 2
+    service = make_service(
+        rules=rules, unknown_devices="accept", **{"clock.source": "data", "clock.max_behind": "none"}
+    )
+    answer = gridwhistle("replay", csv, "--mapping", mapping, "--broker", service.broker.url)
+    assert answer.returncode == 0, answer.stderr
+    assert service.wait_received(len(minutes))["late"] == 0
+    wait_for(lambda: len(service.all("occurrences", rule="gone")) == 2, 20)
+    wait_for(lambda: all(o["cleared_at"] for o in service.all("occurrences", rule="gone")), 20)
+    assert sorted((o["raised_at"], o["cleared_at"]) for o in service.all("occurrences", rule="gone")) == expected

@@ -54,13 +54,14 @@ class SmallCentre:
     unknown: UnknownDevices = UnknownDevices.QUARANTINE
     limits: Limits = field(default_factory=lambda: Limits(ClockLimits(5 * MINUTE, 7 * DAY), 1 << 30, 1000))
     now: int = START
+    store: type[DuckDBReadings] = DuckDBReadings
 
     def start(self) -> SmallCentre:
         self.folder.mkdir(exist_ok=True)
         path = self.folder / "records.sqlite"
         migrate(path)
         self.records: Engine = open_records(path)
-        self.readings = DuckDBReadings(self.folder / "readings.duckdb")
+        self.readings = self.store(self.folder / "readings.duckdb")
         town: Town = read_town(TOWN)
         self.settler: Settler = start_settler(
             self.records, self.readings, book=load({"rules.yaml": self.rules}), town=town, limits=self.limits,
