@@ -89,7 +89,7 @@ def see_ledger(
     number = None if device is None else _number(here, device)
     if number is not None:
         refuse_hidden(caller, here.registry.devices[number])
-    end = here.wall() + 1 if end is None else end
+    end = here.now() + 1 if end is None else end
     start = max(0, end - DAY) if start is None else start
     if start >= end:
         raise Invalid("empty_span", "from 必须早于 to", "`from` must be earlier than `to`")
