@@ -10,12 +10,11 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from alerts.refusals import NotFound
-from console.board import Row, board_after, row_of, sees
+from console.board import Row, board_after, peak_of, row_of, sees
 from console.pages import done, page_or_part, part
 from console.places import read_places
 from console.texts import say, say_or
 from console.visits import Posted, Signed, SignedVisit, is_fragment
-from console.words import metric_of, quantity
 from devices.instants import HOUR, MINUTE
 from flow import desk
 from store.records.alarms import AlarmHistoryRow, OccurrenceRow, alarm_history, get_alarm, list_occurrences
@@ -101,8 +100,7 @@ def _line(visit: SignedVisit, row: AlarmHistoryRow) -> Line:
 
 
 def _raised(visit: SignedVisit, kind: str, occurrence: OccurrenceRow) -> Raised:
-    known = metric_of(kind, occurrence.metric) if occurrence.metric else None
-    peak = quantity(occurrence.peak_value, known.unit if known else "", visit.language)
+    peak = peak_of(visit, kind, occurrence)
     return Raised(occurrence.raised_at, occurrence.cleared_at, peak, occurrence.retroactive)
 
 

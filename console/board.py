@@ -22,7 +22,7 @@ from console.visits import Posted, Signed, SignedVisit, is_fragment, safe_path
 from console.words import metric_of, moment, quantity
 from flow import desk
 from rules.rule import Priority
-from store.records.alarms import AlarmRow, counts_standing, list_alarms, standing
+from store.records.alarms import AlarmRow, OccurrenceRow, counts_standing, list_alarms, standing
 from store.records.orders import states_of
 
 router = APIRouter()
@@ -48,7 +48,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One alarm as the desk sees it. `notes` are lines about who did what."""
+    """One alarm as the desk sees it. `notes` are lines about who did what; `ended` None: it stands."""
 
     id: int
     rule: str
@@ -62,6 +62,7 @@ class Row:
     priority: Priority
     state: AlarmState
     raised_at: int
+    ended: int | None
     keeper: str
     keeper_phone: str
     order: int | None
@@ -150,6 +151,7 @@ def row_of(visit: SignedVisit, alarm: AlarmRow, places: Places, *, order_state: 
         priority=alarm.priority,
         state=alarm.state,
         raised_at=occurrence.raised_at if occurrence else alarm.changed_at,
+        ended=occurrence.cleared_at if occurrence else None,
         keeper=alarm.keeper,
         keeper_phone=alarm.keeper_phone,
         order=alarm.order,
@@ -186,6 +188,14 @@ def personal_counts(visit: SignedVisit, alarms: Sequence[AlarmRow], places: Plac
     ]
 
 
+def peak_of(visit: SignedVisit, kind: str, occurrence: OccurrenceRow) -> str:
+    """The worst value of the occurrence; yes and no have none."""
+    known = metric_of(kind, occurrence.metric) if occurrence.metric else None
+    if occurrence.peak_value is None or (known and known.boolean):
+        return ""
+    return quantity(occurrence.peak_value, known.unit if known else "", visit.language)
+
+
 def sees(visit: SignedVisit, alarm: AlarmRow) -> bool:
     return not is_personal(alarm.kind) or visit.allows("person.see")
 
@@ -211,10 +221,9 @@ def _notes(visit: SignedVisit, alarm: AlarmRow) -> list[str]:
     occurrence = alarm.occurrence
     if occurrence is not None and occurrence.cleared_at is not None:
         notes.append(say(language, "board.cleared_at", at=moment(occurrence.cleared_at, zone, now)))
-    if occurrence is not None and occurrence.metric and occurrence.peak_value not in {None, occurrence.first_value}:
-        known = metric_of(alarm.kind, occurrence.metric)
-        shown = quantity(occurrence.peak_value, known.unit if known else "", language)
-        notes.append(say(language, "board.peak", value=shown))
+    if occurrence is not None and occurrence.peak_value != occurrence.first_value:
+        peak = peak_of(visit, alarm.kind, occurrence)
+        notes += [say(language, "board.peak", value=peak)] if peak else []
     if alarm.raised_count > 1:
         notes.append(say(language, "board.times", n=alarm.raised_count))
     if alarm.acknowledged_by and alarm.state not in UNACKNOWLEDGED:

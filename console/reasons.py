@@ -105,6 +105,8 @@ class _Reader:
         else:
             known = metric_of(self.kind, name)
             label, code = metric_name(self.kind, name, self.language), known.unit if known else ""
+            if known and known.boolean:
+                return label  # "mains ok no = no" is nobody's way of saying it
         value = _number(self.values.get(name))
         return label if value is None else f"{label} {quantity(value, code, self.language)}"
 
