@@ -76,50 +76,37 @@ def map_data(visit: SignedVisit) -> dict[str, object]:
     """JSON for map.js: the grids that are drawn as GeoJSON, their state, and the devices that may be shown."""
     with visit.installation.records.connect() as tx:
         places, by_grid = read_places(tx), standing_by_grid(tx)
-        alarms = standing(tx, notices=False)
+        worst: dict[str, Priority] = {}
+        for alarm in standing(tx, notices=False):
+            worst.setdefault(alarm.device, alarm.priority)
     lines = {line.id: line for line in lines_of(visit, places, by_grid)}
     drawn = _drawn(places)
-    worst: dict[str, Priority] = {}
-    for alarm in alarms:
-        worst.setdefault(alarm.device, alarm.priority)
+    features = [
+        {"type": "Feature", "properties": {"name": grid, "level": lines[grid].level}, "geometry": geometry}
+        for grid, geometry in drawn.items()
+    ]
+    words = {**{p.value: f"priority.{p}" for p in Priority}, "none": "map.none", "alarms": "map.alarms",
+             "empty": "map.empty"}  # fmt: skip
     return {
-        "geojson": {
-            "type": "FeatureCollection",
-            "features": [
-                {"type": "Feature", "properties": {"name": g, "level": lines[g].level}, "geometry": geometry}
-                for g, geometry in drawn.items()
-            ],
-        },
-        "grids": [
-            {
-                "name": grid,
-                "label": lines[grid].name,
-                "at": _middle(geometry),
-                "worst": lines[grid].worst,
-                "alarms": lines[grid].alarms,
-                "personal": lines[grid].personal,
-            }
-            for grid, geometry in drawn.items()
-        ],
+        "geojson": {"type": "FeatureCollection", "features": features},
+        "grids": [_grid(lines[grid], geometry) for grid, geometry in drawn.items()],
         "labels": _labels(places, drawn),
         "devices": [
-            {
-                "id": d.id,
-                "name": d.name or d.id,
-                "at": [d.longitude, d.latitude],
-                "kind": d.kind,
-                "worst": worst.get(d.id),
-            }
+            _point(d, worst.get(d.id))
             for d in visit.installation.registry.devices
             if d.status is DeviceStatus.ACTIVE and d.longitude is not None and not is_personal(d.kind)
         ],
-        "words": {
-            **{p.value: say(visit.language, f"priority.{p}") for p in Priority},
-            "none": say(visit.language, "map.none"),
-            "alarms": say(visit.language, "map.alarms"),
-            "empty": say(visit.language, "map.empty"),
-        },
+        "words": {name: say(visit.language, key) for name, key in words.items()},
     }
+
+
+def _grid(line: GridLine, geometry: Mapping[str, Any]) -> dict[str, object]:
+    return {"name": line.id, "label": line.name, "at": _middle(geometry), "worst": line.worst, "alarms": line.alarms}
+
+
+def _point(device: Device, worst: Priority | None) -> dict[str, object]:
+    at = [device.longitude, device.latitude]
+    return {"id": device.id, "name": device.name or device.id, "at": at, "kind": device.kind, "worst": worst}
 
 
 def _labels(places: Places, drawn: Mapping[str, Mapping[str, object]]) -> list[dict[str, object]]:

@@ -25,7 +25,10 @@ function onMessage(message) {
     document.body.dataset.connection = "lost";
     // A reload of the service takes a moment; a banner that flickers is one nobody believes.
     clearTimeout(bannerDue);
-    bannerDue = setTimeout(() => { banner.hidden = false; }, 1500);
+    bannerDue = setTimeout(() => {
+      banner.hidden = false;
+      say("alarm"); // where it is the session that has ended, the answer leads to the sign-in
+    }, 1500);
   } else if (message.kind === "reset") {
     refresh();
   } else if (message.kind) {
