@@ -75,7 +75,6 @@ def test_the_pages_the_code_names_are_there() -> None:
     assert not {(name, who) for name, who in wanted if not (ROOT / name).exists()}
 
 
-@pytest.mark.xfail(strict=True, reason="decision 0002 is not written yet: take this mark away with it")
 def test_the_decisions_the_code_names_are_there() -> None:
     wanted = {(name, who) for name, who in named() if name.startswith("docs/adr/")}
     assert wanted
