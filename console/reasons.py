@@ -108,7 +108,10 @@ class _Reader:
             if known and known.boolean:
                 return label  # "mains ok no = no" is nobody's way of saying it
         value = _number(self.values.get(name))
-        return label if value is None else f"{label} {quantity(value, code, self.language)}"
+        # A reason compares: 3.503 m over 3.50 m must not read "3.50 m > 3.50 m".
+        close = code == "m" and value is not None and abs(value * 100 - round(value * 100)) > 1e-6
+        decimals = 3 if close else None
+        return label if value is None else f"{label} {quantity(value, code, self.language, decimals)}"
 
     def _call(self, function: str, inside: str) -> str:
         if function == "event":

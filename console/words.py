@@ -46,14 +46,15 @@ def number(value: float | None, code: str = "", decimals: int | None = None) -> 
     return "0" + text[2:] if text.startswith("-0") and float(text.replace(",", "")) == 0 else text
 
 
-def quantity(value: float | None, code: str, language: Language) -> str:
+def quantity(value: float | None, code: str, language: Language, decimals: int | None = None) -> str:
     """The value with its unit: 3.52 m, 是, —."""
     if value is None or not math.isfinite(value):
         return NOTHING
     if code == "bool":
         return say(language, "value.yes" if value else "value.no")
     shown = unit(code)
-    return f"{number(value, code)} {shown}" if shown else number(value, code)
+    said = number(value, code, decimals)
+    return f"{said} {shown}" if shown else said
 
 
 def metric_of(kind: str, name: str) -> Metric | None:

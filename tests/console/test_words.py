@@ -99,6 +99,12 @@ def why(
     return zh, en
 
 
+def test_a_level_just_over_its_limit_does_not_read_as_equal_to_it() -> None:
+    values = {"level_inside": 3.503, "attr.inside_limit_level": 3.5}
+    zh, _ = why("level_inside > attr.inside_limit_level", values)
+    assert zh == "圩内水位 3.503 m > 最高控制水位 3.50 m"
+
+
 def test_a_reason_names_both_sides_and_how_long_it_held() -> None:
     assert why(
         "level_inside > attr.inside_limit_level",
