@@ -183,7 +183,9 @@ class Settler:
 
     def _record(self, tx: Connection, transitions: Sequence[Transition], now: int) -> None:
         if transitions:
-            record_transitions(tx, transitions, now=now, registry=self.memory.registry, rulebook=self.book)
+            # A device's clock may run ahead of ours: what follows from its reading never stands before it.
+            at = max(now, *(t.at for t in transitions))
+            record_transitions(tx, transitions, now=at, registry=self.memory.registry, rulebook=self.book)
 
     def _meet_newcomers(self) -> None:
         """The decoder numbers devices and series as it meets them; make room for them here."""

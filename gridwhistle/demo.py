@@ -16,6 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from aiomqtt import MqttError
 from pydantic import SecretStr
 from rich.console import Console
 from sqlalchemy import Engine, select
@@ -24,10 +25,12 @@ from alerts.roles import Actor, Role
 from devices.instants import SECOND
 from flow.access import add_user
 from flow.service_alarms import INSTALLATION
+from gridwhistle.broker import BrokerFailed
 from gridwhistle.clock import wall
 from gridwhistle.service import Service, open_service, read_the_town
 from gridwhistle.settings import Admin, Clock, ClockSource, Http, Settings
-from simulator.township import Published, UnknownScenario, simulate
+from simulator.scenarios import SCENARIOS
+from simulator.township import Published, simulate
 from simulator.truth import compare
 from store.records.tables import devices, occurrences, orders
 
@@ -45,6 +48,9 @@ DEFAULT_PORT = 8080
 
 def demo(*, lasts: int | None, report: str | None, scenario: str, seed: int, speed: float, port: int | None) -> int:
     """`lasts` in microseconds of wall time, None until Ctrl-C; the exit status."""
+    if scenario not in SCENARIOS:
+        print(f"没有剧本 no scenario {scenario!r}; {', '.join(SCENARIOS)}", file=sys.stderr)
+        return 2
     password = secrets.token_urlsafe(9)
     with tempfile.TemporaryDirectory(prefix="gridwhistle-demo-") as folder:
         settings = Settings(
@@ -57,9 +63,11 @@ def demo(*, lasts: int | None, report: str | None, scenario: str, seed: int, spe
         )
         try:
             found = asyncio.run(_play(settings, password, lasts=lasts, scenario=scenario, seed=seed, speed=speed))
-        except UnknownScenario as error:
-            print(error, file=sys.stderr)
-            return 2
+        except* (MqttError, BrokerFailed) as errors:
+            print(f"演示中断 the demonstration broke off: {errors.exceptions[0]}", file=sys.stderr)
+            found = None
+    if found is None:
+        return 1
     if report == "-":
         print(json.dumps(found, ensure_ascii=False))
     elif report:

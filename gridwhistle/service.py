@@ -43,7 +43,7 @@ from flow.readings import Settler
 from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
-from gridwhistle.broker import BrokerChild
+from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, wall
 from gridwhistle.folders import read_rule_files, read_town_files
@@ -73,9 +73,10 @@ class Locked(Exception):
 class Service:
     """Made by `open_service`; `url` is where the console answers, `admin_password` the one made at a first start."""
 
-    def __init__(self, settings: Settings, broker_url: tuple[str, int]) -> None:
+    def __init__(self, settings: Settings, broker: BrokerChild | None) -> None:
         self.settings = settings
-        self.broker_address = broker_url
+        self.broker = broker
+        self.broker_address = (broker.host, broker.port) if broker else (settings.broker.host, settings.broker.port)
         self.stopping = asyncio.Event()
         self.data_clock = DataClock() if settings.clock.source is ClockSource.DATA else None
         self.now: Callable[[], int] = self.data_clock.now if self.data_clock else wall
@@ -208,9 +209,11 @@ class Service:
                 # Not the group's: a link that ends for good is an orderly stop, not a crash of everything else.
                 link = asyncio.create_task(self.subscriber.run(), name="link")
                 link.add_done_callback(lambda _: self.stopping.set())
+                watching = asyncio.create_task(self._watch_broker(), name="broker")
                 await self.stopping.wait()
                 await self.subscriber.stop()
                 link.cancel()
+                watching.cancel()
                 for task in background:
                     task.cancel()
                 self.hub.close()
@@ -222,6 +225,15 @@ class Service:
             (self.settings.data_dir / "api.json").unlink(missing_ok=True)
         with contextlib.suppress(asyncio.CancelledError):
             await link
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+    async def _watch_broker(self) -> None:
+        """The embedded broker is ours: without it there is nothing to serve, and whoever watches us shall know."""
+        if self.broker is not None:
+            status = await self.broker.ended()
+            self.stopping.set()
+            raise BrokerFailed(f"自带的消息服务器已退出 the embedded broker ended (status {status})")
 
     async def _announce(self, server: uvicorn.Server, ready: Callable[[], None]) -> None:
         while not (server.started and self.subscriber.drained):
@@ -348,12 +360,11 @@ async def open_service(settings: Settings, *, embedded_broker: bool) -> AsyncIte
     """Raises Locked, DocumentError, OSError, StoreUnavailable; closes everything at the end."""
     async with AsyncExitStack() as stack:
         stack.enter_context(data_folder(settings.data_dir))
-        address = (settings.broker.host, settings.broker.port)
+        broker = None
         if embedded_broker:
             broker = await stack.enter_async_context(BrokerChild(settings.data_dir))
             print(broker.warning or f"MQTT 服务器 broker {broker.url}", file=sys.stderr)
-            address = (broker.host, broker.port)
-        service = Service(settings, address)
+        service = Service(settings, broker)
         service.build(stack)
         yield service
 
@@ -379,7 +390,7 @@ async def _run(settings: Settings, embedded_broker: bool) -> int:
             await service.run(lambda: print(f"ready {service.url}", flush=True))
     except* (Locked, DocumentError, StoreUnavailable) as errors:
         status = _say(errors, 2)
-    except* SessionTaken as errors:
+    except* (SessionTaken, BrokerFailed) as errors:
         status = _say(errors, 1)
     return status
 

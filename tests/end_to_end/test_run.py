@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
+import psutil
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.conftest import Broker
-from tests.end_to_end.conftest import PASSWORD, Service, gridwhistle, wait_for
+from tests.end_to_end.conftest import PASSWORD, PROGRAM, Service, gridwhistle, wait_for
 
 pytestmark = pytest.mark.services
 
@@ -216,3 +218,29 @@ def test_absence_under_the_data_clock_is_what_backtest_says(
     wait_for(lambda: len(service.all("occurrences", rule="gone")) == 2, 20)
     wait_for(lambda: all(o["cleared_at"] for o in service.all("occurrences", rule="gone")), 20)
     assert sorted((o["raised_at"], o["cleared_at"]) for o in service.all("occurrences", rule="gone")) == expected
+
+
+def test_an_unknown_scenario_is_one_line_and_status_2() -> None:
+    answer = gridwhistle("demo", "--scenario", "nope", timeout=30)
+    assert answer.returncode == 2
+    assert "showcase" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_service_whose_own_broker_dies_ends_and_says_so(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [PROGRAM, "run", "--embedded-broker", "--set", f"data_dir={data}", "--set", "http.port=0"],
+            stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+    try:
+        assert process.stdout
+        assert process.stdout.readline().startswith("ready http://")
+        broker = psutil.Process(process.pid).children()[0]
+        broker.kill()
+        assert process.wait(30) == 1
+    finally:
+        process.kill()
+        process.wait(10)
+    assert "broker ended" in (tmp_path / "log").read_text()
