@@ -170,9 +170,10 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
     hidden = personal and not visit.allows("person.see")
     alarms = [a for a in found if a.state is not AlarmState.NORM]
     latest = installation.latest().of(device.number)
-    at = max((row[0] for row in latest.values()), default=None)
+    heard = max((row[0] for row in latest.values()), default=None)
     silent = {a.device for a in alarms if a.rule == _SILENCE and a.active}
-    metrics = charted(device, list(latest))
+    metrics = [] if hidden else charted(device, list(latest))
+    values = values_of(visit, device, metrics if personal else None)
     return DevicePage(
         id=device.id,
         name=shown_name(visit, device),
@@ -180,19 +181,22 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
         status=device.status.value,
         personal=personal,
         grid_name=places.name(device.grid, visit.language),
-        presence=presence_of(device, at, silent=silent, online={device.number: online} if online is not None else {}),
-        at=at,
+        presence=presence_of(
+            device, heard, silent=silent, online={device.number: online} if online is not None else {}
+        ),
+        # When a door sensor last spoke is when its door last moved: of it only battery and signal have a time.
+        at=max((v.at for v in values), default=None) if personal else heard,
         keeper=device.keeper,
         keeper_phone=device.keeper_phone,
         interval=round(device.interval_s * SECOND),
         attributes=[] if hidden else _attributes(visit, device),
         position=_position(device) if not personal else "",
         tags=[] if hidden else sorted(device.tags),
-        values=values_of(visit, device, metrics if personal else None),
+        values=values,
         charts=metrics,
         alarms=[] if hidden else [row_of(visit, alarm, places) for alarm in alarms],
         refused=packets_of(visit, device=device.number, limit=5)[0] if visit.allows("intake.see") else [],
-        counts=_counts(visit, device),
+        counts=[] if hidden else _counts(visit, device),
     )
 
 
@@ -312,9 +316,8 @@ def _position(device: Device) -> str:
 
 
 def _counts(visit: SignedVisit, device: Device) -> list[tuple[str, int]]:
-    """The ledger of the last 24 hours; lines without anything in them are left out, but for the four of the sum."""
-    now = visit.installation.wall()
-    rows = visit.installation.ledger(device=device.number, start=(now - DAY) // HOUR * HOUR)
+    """The ledger of the last 24 hours of the rule clock, which it counts by; empty lines only where the sum needs them."""
+    rows = visit.installation.ledger(device=device.number, start=(visit.now - DAY) // HOUR * HOUR)
     sums = {name: sum(getattr(row, name) for row in rows) for name in COLUMNS}
     identity = {"received", "stored", "duplicate", "replaced", "refused"}
     return [(name, n) for name, n in sums.items() if n or name in identity]
@@ -342,6 +345,8 @@ def see_device(request: Request, visit: Signed, device_id: str) -> Response:
 @router.get("/devices/{device_id}/chart")
 def see_chart(visit: Signed, device_id: str, metric: Annotated[str, Query(max_length=64)]) -> Response:
     device, places = find_device(visit, device_id)
+    if is_personal(device.kind):
+        visit.actor.require("person.see")
     return JSONResponse(chart_of(visit, device, metric, places))
 
 

@@ -144,7 +144,7 @@ def order_view(visit: SignedVisit, number: int) -> OrderPage:
 
 def is_masked(visit: SignedVisit, order: OrderRow) -> bool:
     """An order about a personal device, or of elder care: a viewer learns that it exists, no more."""
-    about_a_person = is_personal(order.kind) or order.category.startswith("elder.")
+    about_a_person = is_personal(order.kind) or is_personal_category(order.category)
     return about_a_person and not visit.allows("person.see")
 
 

@@ -213,6 +213,33 @@ def test_a_devices_page_does_not_tell_who_is_at_home(visitor: Visitor, township:
     assert visitor("wang").get("/devices/door-1/chart", params={"metric": "battery"}).status_code == 200
 
 
+def test_a_viewer_learns_nothing_of_when_a_door_moved(visitor: Visitor, township: Township) -> None:
+    elders(township)
+    client = visitor("guest")
+    html = client.get("/devices/door-1").text
+    spoke = [label for label in ("05:01", "05:02", "data-since", "80 %", "收到", 'id="chart"') if label in facts(html)]
+    assert not spoke
+    assert 'data-testid="value-row"' not in html
+    for metric in ("battery", "signal", "open"):
+        assert client.get("/devices/door-1/chart", params={"metric": metric}).status_code == 403
+    assert "80 %" in visitor("li").get("/devices/door-1").text
+
+
+def test_a_handler_reads_no_time_of_a_door_without_asking_for_the_person(visitor: Visitor, township: Township) -> None:
+    township.tell("door-1", battery=80.0)
+    heard = facts(visitor("li").get("/devices/door-1").text)
+    township.now += 5 * MINUTE
+    township.send("door-1", {"event": "door_opened", "id": "e1"}, channel="events")
+    township.settle()
+    assert f'data-since="{(township.now - 5 * MINUTE) // 1000}"' in heard
+    assert f'data-since="{(township.now - 5 * MINUTE) // 1000}"' in facts(visitor("li").get("/devices/door-1").text)
+
+
+def facts(html: str) -> str:
+    """What the page says of the device, without the clock in its bar."""
+    return html.partition('<section id="device"')[2].partition("</section>")[0].partition(">")[2]
+
+
 def test_looking_at_the_person_is_recorded(visitor: Visitor, township: Township) -> None:
     elders(township)
     client = visitor("li")
