@@ -17,6 +17,14 @@ from alerts.orders import CloseBy
 from devices.documents import Document, DocumentError, Mistake, Model, check, parse
 from devices.instants import DAY, HOUR, MINUTE, parse_duration
 
+# Orders of these groups are about one person at home, whichever device or caller they came from.
+_PERSONAL_GROUPS = frozenset({"elder"})
+
+
+def is_personal_category(category: str) -> bool:
+    """Whether its orders are for those who may know of the person; by name, so that a town's own elder.… is too."""
+    return category.partition(".")[0] in _PERSONAL_GROUPS
+
 
 @dataclass(frozen=True, slots=True)
 class Category:
@@ -29,6 +37,10 @@ class Category:
     accept_us: int = 10 * MINUTE
     arrive_us: int = 30 * MINUTE
     handle_us: int = 4 * HOUR
+
+    @property
+    def personal(self) -> bool:
+        return is_personal_category(self.id)
 
 
 OTHER = Category("other", "其他", "Other", CloseBy.PERSON)

@@ -11,7 +11,7 @@ from alerts.alarms import AlarmState
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.privacy import hides_kind, is_private_notice, kind_is_personal, refuse_hidden
+from api.privacy import hidden_kinds, hides_kind, is_private_notice, kind_is_personal, refuse_hidden
 from api.problems import describe
 from api.shapes import MAX_ID, Cursor, In, Instant, InstantGiven, Limit, Listed, Note, Out, listed
 from flow import desk
@@ -19,7 +19,6 @@ from flow.installation import Installation
 from rules.rule import Priority
 from store.records.alarms import AlarmRow, alarm_history, get_alarm, list_alarms
 from store.records.devices import grids_under
-from store.records.pages import Page
 
 router = APIRouter(tags=["alarms"], responses=describe(401, 403, 422))
 
@@ -134,9 +133,17 @@ def see_alarms(
         refuse_hidden(caller, here.registry.get(device))
     with here.records.connect() as tx:
         within = None if grid is None else grids_under(tx, grid)
-        found = list_alarms(tx, state=state, priority=priority, device=device, grid=within, limit=limit, cursor=cursor)
-    rows = tuple(row for row in found.items if not is_private_notice(caller, row.kind, row.priority))
-    return listed(Page(rows, found.next), lambda row: Alarm(**_shown(caller, row)))
+        found = list_alarms(
+            tx,
+            state=state,
+            priority=priority,
+            device=device,
+            grid=within,
+            hide_notices_of=hidden_kinds(caller),
+            limit=limit,
+            cursor=cursor,
+        )
+    return listed(found, lambda row: Alarm(**_shown(caller, row)))
 
 
 @router.get("/alarms/{alarm_id}", summary="One alarm with its history / 告警详情", responses=describe(404))

@@ -7,11 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api.caller import Caller, Here
-from api.privacy import hides, refuse_hidden
+from api.privacy import hidden_kinds, refuse_hidden
 from api.problems import describe
 from api.shapes import Cursor, Instant, InstantGiven, Limit, Listed, Out, listed
 from store.records.alarms import list_occurrences
-from store.records.pages import Page
 
 router = APIRouter(tags=["alarms"], responses=describe(401, 403, 422))
 
@@ -46,6 +45,14 @@ def see_occurrences(
     if device is not None:
         refuse_hidden(caller, here.registry.get(device))
     with here.records.connect() as tx:
-        found = list_occurrences(tx, rule=rule, device=device, start=start, end=end, limit=limit, cursor=cursor)
-    rows = tuple(row for row in found.items if not hides(caller, here.registry, row.device))
-    return listed(Page(rows, found.next), Occurrence.model_validate)
+        found = list_occurrences(
+            tx,
+            rule=rule,
+            device=device,
+            start=start,
+            end=end,
+            hide_kinds=hidden_kinds(caller),
+            limit=limit,
+            cursor=cursor,
+        )
+    return listed(found, Occurrence.model_validate)

@@ -11,7 +11,7 @@ from alerts.orders import Act, CloseBy, OrderState, Source, Step
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.privacy import hides_kind, kind_is_personal
+from api.privacy import hides_order, kind_is_personal
 from api.problems import describe
 from api.shapes import MAX_ID, Cursor, In, Instant, Limit, Listed, Note, Out, listed
 from flow import orders
@@ -26,7 +26,8 @@ Title = Annotated[str, Field(min_length=1, max_length=orders.MAX_TITLE)]
 
 
 class Order(Out):
-    """Of a personal device everyone below handler sees neither device, title nor description; nobody a position."""
+    """Of a personal device or of elder care everyone below handler sees neither device, title, description nor
+    position; of a personal device nobody a position."""
 
     id: int
     state: OrderState
@@ -173,7 +174,7 @@ def see_order(here: Here, caller: Caller, order_id: OrderId) -> OrderView:
         row = get_order(tx, order_id)
         if row is None:
             raise NotFound("no_such_order", f"没有编号为 {order_id} 的工单", f"there is no order {order_id}")
-        hidden = hides_kind(caller, row.kind)
+        hidden = hides_order(caller, kind=row.kind, category=row.category)
         history = [] if hidden else order_history(tx, order_id)
         links = [] if hidden else chain(tx, order_id)
     view = orders.view_order(row, caller)
@@ -212,7 +213,9 @@ def _shown(actor: Actor, row: OrderRow) -> dict[str, Any]:
     shown = {name: getattr(row, name) for name in Order.model_fields}
     if kind_is_personal(row.kind):
         shown |= {"device_name": "", "latitude": None, "longitude": None}
-    if hides_kind(actor, row.kind):
+    if hides_order(actor, kind=row.kind, category=row.category):
         shown |= {"device": None, "device_name": "", "keeper": "", "keeper_phone": "", "alarm": None}
-        shown |= {"title": row.category_zh, "description": ""}
+        # The number of a caller's call, or of another system's case, leads to the person as well.
+        shown |= {"title": row.category_zh, "description": "", "external_id": None}
+        shown |= {"latitude": None, "longitude": None}
     return shown

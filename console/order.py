@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
+from alerts.categories import is_personal_category
 from alerts.limits import Limits, running
 from alerts.orders import Act, CloseBy, OrderState, Step, acts_for, needs_reason
 from alerts.refusals import Invalid, NotFound

@@ -21,6 +21,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from alerts.categories import is_personal_category
 from devices.batch import F64, I64, U8, Bool, Quality
 from devices.instants import DAY, to_iso
 from devices.kinds import KINDS
@@ -134,9 +135,11 @@ class Hub:
             await _wait(self._changed, seconds)
 
     def shown(self, event: Event, *, personal: bool) -> Mapping[str, object] | None:
-        """The body this client may see, None for nothing: without `personal`, a personal device is a grid's count."""
+        """The body this client may see, None for nothing: without `personal`, a personal device or
+        an order of elder care is a grid's count."""
         device = self.registry.get(str(event.body.get("device", "")))
-        if personal or device is None or not KINDS[device.kind].personal:
+        of_person = device is not None and KINDS[device.kind].personal
+        if personal or not (of_person or is_personal_category(str(event.body.get("category", "")))):
             return event.body
         # A notice says that a door opened, presence when: neither is a count.
         if event.kind == "presence" or event.body.get("priority") == Priority.NOTICE:

@@ -117,11 +117,18 @@ def list_alarms(
     priority: str | None = None,
     device: str | None = None,
     grid: Collection[str] | None = None,
+    hide_notices_of: Collection[str] = (),
     limit: int,
     cursor: str | None = None,
 ) -> Page[AlarmRow]:
-    """Last changed first. `grid`: any of these grids. Raises Invalid for a state or priority that does not exist."""
+    """Last changed first. `grid`: any of these grids. Raises Invalid for a state or priority that does not exist.
+
+    Without the notices of these kinds of device: left out here, because a cursor would tell of a row left out later.
+    """
     query = _narrowed(_alarms(), state=state, priority=priority, device=device, grid=grid)
+    if hide_notices_of:
+        kind = func.coalesce(devices.c.kind, "")
+        query = query.where((alarms.c.priority != Priority.NOTICE) | kind.not_in(hide_notices_of))
     if cursor is not None:
         query = query.where(tuple_(alarms.c.changed_at, alarms.c.id) < decode_cursor(cursor, int, int))
     query = query.order_by(alarms.c.changed_at.desc(), alarms.c.id.desc()).limit(limit + 1)
@@ -149,16 +156,20 @@ def list_occurrences(  # noqa: PLR0913 - the filters of one list
     start: int | None = None,
     end: int | None = None,
     include_service: bool = False,
+    hide_kinds: Collection[str] = (),
     limit: int,
     cursor: str | None = None,
 ) -> Page[OccurrenceRow]:
-    """In order of raising, raised_at in [start, end). Without `rule` the service's own are left out unless asked."""
+    """In order of raising, raised_at in [start, end). Without `rule` the service's own are left out unless asked;
+    those of devices of `hide_kinds` always: a cursor would tell of a row left out later."""
     c = occurrences.c
     query = select(*_OCCURRENCE)
     wanted = ((c.rule, rule), (c.device, device), (c.alarm, alarm))
     query = query.where(*(column == value for column, value in wanted if value is not None))
     if rule is None and not include_service:
         query = query.where(~c.rule.startswith(PREFIX))
+    if hide_kinds:
+        query = query.where(c.device.not_in(select(devices.c.id).where(devices.c.kind.in_(hide_kinds))))
     if start is not None:
         query = query.where(c.raised_at >= start)
     if end is not None:

@@ -89,3 +89,30 @@ def test_what_is_not_personal_is_shown_to_everyone(centre: Centre) -> None:
     pump = centre.get("wall", "/devices/ps-1")
     assert (pump["latitude"], pump["longitude"], pump["name"]) == (30.9, 120.4, "一号泵站")
     assert pump["latest"][0]["value"] == 3.8
+
+
+def test_below_handler_no_cursor_tells_of_a_row_that_is_not_shown(centre: Centre) -> None:
+    for person in BELOW_HANDLER:
+        for path, narrowed in (("/occurrences", {"rule": "opened"}), ("/alarms", {"priority": "notice"})):
+            centre.door_opens()
+            page = centre.get(person, path, limit=1, **narrowed)
+            assert page == {"items": [], "next": None}, path
+        first = centre.get(person, "/occurrences", limit=1)
+        assert ([o["device"] for o in first["items"]], first["next"]) == (["ps-1"], None)
+        assert len(centre.get(person, "/alarms", limit=2)["items"]) == 2
+        assert centre.get(person, "/alarms", limit=2)["next"] is None
+    assert centre.get("handler", "/occurrences", rule="opened", limit=1)["next"] is not None
+
+
+def test_below_handler_an_elders_order_filed_by_hand_is_one_more_in_its_grid(centre: Centre) -> None:
+    wanted = {
+        "category": "elder.no_movement", "title": "陆阿婆两天没出门", "description": "隆兴路七号", "grid": "east",
+        "latitude": 30.91, "longitude": 120.41, "external_id": "12345-陆阿婆",
+    }  # fmt: skip
+    order = centre.post("officer", "/orders", wanted, status=201)["id"]
+    for person in BELOW_HANDLER:
+        for path in ("/orders", f"/orders/{order}"):
+            shown = centre.get(person, path)
+            assert not [word for word in PRIVATE if word in str(shown)], (person, path)
+        assert (shown["title"], shown["grid"], shown["history"]) == ("老人长时间未活动", "east", [])
+    assert centre.get("handler", f"/orders/{order}")["latitude"] == 30.91

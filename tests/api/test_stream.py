@@ -303,6 +303,20 @@ def test_below_handler_an_elders_door_is_a_count_in_its_grid(town: Town) -> None
     with_hub(town, scenario)
 
 
+def test_below_handler_an_order_of_elder_care_without_a_device_is_a_count_too(town: Town) -> None:
+    with write(town.records) as tx:
+        body = {"id": 4, "category": "elder.no_movement", "device": None, "grid": "g-3", "title": "陆阿婆"}
+        emit(tx, NOW, "order", body)
+
+    async def scenario(hub: Hub) -> None:
+        viewer = await Client(hub, "0", personal=False).read(lambda c: len(c.messages) == 1)
+        assert viewer.messages[0].data == {"id": 4, "category": "elder.no_movement", "grid": "g-3"}
+        handler = await Client(hub, "0", personal=True).read(lambda c: len(c.messages) == 1)
+        assert handler.messages[0].data == body
+
+    with_hub(town, scenario)
+
+
 def values(client: Client) -> list[tuple[str, str, float]]:
     items = [item for m in client.messages if m.event == "latest" for item in m.data["items"]]  # type: ignore[attr-defined]
     return [(i["device"], i["metric"], i["value"]) for i in items]
