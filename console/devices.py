@@ -20,6 +20,7 @@ from alerts.refusals import NotFound
 from console.board import Row as AlarmLine
 from console.board import row_of
 from console.charts import chart_of, charted
+from console.elements import Element, elements_of
 from console.packets import Packet, packets_of
 from console.pages import page, page_or_part
 from console.places import Choice, Places, is_personal, read_places, shown_name
@@ -113,6 +114,7 @@ class DevicePage:
     alarms: Sequence[AlarmLine]
     refused: Sequence[Packet]
     counts: Sequence[tuple[str, int]]
+    elements: Sequence[Element]
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,7 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
         alarms=[] if hidden else [row_of(visit, alarm, places) for alarm in alarms],
         refused=packets_of(visit, device=device.number, limit=5)[0] if visit.allows("intake.see") else [],
         counts=[] if hidden else _counts(visit, device),
+        elements=elements_of(visit, device, metrics if personal else list(latest)),
     )
 
 
@@ -316,7 +319,7 @@ def _position(device: Device) -> str:
 
 
 def _counts(visit: SignedVisit, device: Device) -> list[tuple[str, int]]:
-    """The ledger of the last 24 hours of the rule clock, which it counts by; empty lines only where the sum needs them."""
+    """The ledger of the last 24 hours of the rule clock, its own clock; empty lines only where the sum needs them."""
     rows = visit.installation.ledger(device=device.number, start=(visit.now - DAY) // HOUR * HOUR)
     sums = {name: sum(getattr(row, name) for row in rows) for name in COLUMNS}
     identity = {"received", "stored", "duplicate", "replaced", "refused"}

@@ -235,6 +235,11 @@ def test_a_handler_reads_no_time_of_a_door_without_asking_for_the_person(visitor
     assert f'data-since="{(township.now - 5 * MINUTE) // 1000}"' in facts(visitor("li").get("/devices/door-1").text)
 
 
+def in_english(client: httpx.Client) -> httpx.Client:
+    client.get("/language/en")
+    return client
+
+
 def facts(html: str) -> str:
     """What the page says of the device, without the clock in its bar."""
     return html.partition('<section id="device"')[2].partition("</section>")[0].partition(">")[2]
@@ -349,6 +354,19 @@ def test_a_chart_carries_the_rules_line(visitor: Visitor, township: Township) ->
     assert chart["unit"] == "m"
     assert chart["end"] - chart["start"] == DAY // 1000
     assert visitor("wang").get("/devices/ps-1/chart?metric=nonsense").status_code == 404
+
+
+def test_a_devices_page_lists_its_last_packets(visitor: Visitor, township: Township) -> None:
+    for n in range(12):
+        township.tell("ps-1", level_inside=3.0 + n / 100, pumps_running=1)
+    township.tell("ps-1", level_inside=15.0)
+    html = visitor("wang").get("/devices/ps-1").text
+    found = [re.sub(r"<[^>]+>|\s+", " ", part).split() for part in html.split('data-testid="element-row"')[1:]]
+    assert len(found) == 10
+    assert " ".join(found[0][1:6]) == "05:13:00 圩内水位 15.00 m 可疑"
+    assert " ".join(found[1][1:7]) == "05:12:00 圩内水位 3.11 m 运行台数 1"
+    assert "3.02" not in html
+    assert "Last packets" in in_english(visitor("wang")).get("/devices/ps-1").text
 
 
 def test_a_devices_page(visitor: Visitor, township: Township) -> None:
