@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from api import alarms, devices, events, health, intake, metrics, occurrences, orders, readings, sessions, users
 from api.bodies import BoundedBodies
 from api.problems import Problem, add_problems, describe
+from api.unmatched import refuse_unmatched
 from flow.installation import Installation
 
 VERSION = "1.0.0"  # of the API, not of the software
@@ -56,14 +57,7 @@ def create_app(installation: Installation) -> FastAPI:
         openapi_tags=TAGS,
         docs_url=None,
         redoc_url=None,
-        # Nothing leaves the intranet, whatever the environment says.
-        telemetry={
-            "tracing": False,
-            "metrics": False,
-            "logs": False,
-            "operation_spans": False,
-            "auto_configure": False,
-        },
+        telemetry=TELEMETRY,
     )
     app.state.installation = installation
     app.state.sign_ins = CapacityLimiter(SIGN_INS_AT_ONCE)
@@ -75,6 +69,7 @@ def create_app(installation: Installation) -> FastAPI:
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(health.router)
+    refuse_unmatched(app)
     _document_problems(app)
     return app
 

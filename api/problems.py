@@ -7,7 +7,6 @@ way: `app.state.show_problem`, set by the console, is asked first for a browser'
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -144,19 +143,7 @@ def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     known = _DETAILS.get(error.status_code)
     code, zh, en = known or ("bad_request", "请求无法处理", "the request cannot be handled")
-    headers = dict(error.headers or {})
-    if error.status_code == 405:
-        headers["Allow"] = _methods(request) or headers.get("Allow", "")
-    return _answer(request, _problem(request, error.status_code, code, zh, en), headers)
-
-
-def _methods(request: Request) -> str:
-    """What the address takes; the framework names only the first of several routes with one path."""
-    found = set[str]()
-    for path, operations in request.app.openapi()["paths"].items():
-        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), request.url.path):
-            found |= {method.upper() for method in operations}
-    return ", ".join(sorted(found))
+    return _answer(request, _problem(request, error.status_code, code, zh, en), error.headers)
 
 
 def _unavailable(request: Request, error: Exception) -> Response:

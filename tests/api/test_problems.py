@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from api.bodies import MAX_BODY
 from api.problems import Problem
+from console.application import attach
 from store.readings import StoreUnavailable
 from store.records.database import write
 from tests.api.centre import Centre
@@ -18,6 +19,8 @@ from tests.api.centre import Centre
 def check(answer: Any, status: int) -> Any:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
+    if answer.request.method == "HEAD":
+        return None
     problem = answer.json()
     assert problem["type"].startswith("urn:gridwhistle:problem:")
     assert problem["status"] == status
@@ -39,6 +42,33 @@ def test_a_method_an_address_does_not_take(centre: Centre) -> None:
     answer = centre.ask("PUT", "/api/v1/orders")
     check(answer, 405)
     assert answer.headers["allow"] == "GET, POST"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/api", "/api/", "/api/v2/alarms", "/api/v1/nothing", "/api/v1/orders/"])
+def test_an_unknown_address_of_the_api_is_no_page_of_the_console(centre: Centre, method: str, path: str) -> None:
+    attach(centre.app, centre.installation)
+    check(centre.ask(method, path, headers={"Accept": "text/html"}), 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/api/v1/orders", "GET, POST"),
+        ("HEAD", "/api/v1/orders", "GET, POST"),
+        ("DELETE", "/api/v1/orders/1", "GET"),
+        ("POST", "/api/v1/openapi.json", "GET, HEAD"),
+        ("POST", "/healthz", "GET"),
+        ("DELETE", "/readyz", "GET"),
+        ("PUT", "/metrics", "GET"),
+    ],
+)
+def test_a_wrong_method_is_told_with_the_console_attached(centre: Centre, method: str, path: str, allowed: str) -> None:
+    attach(centre.app, centre.installation)
+    answer = centre.ask(method, path)
+    check(answer, 405)
+    assert answer.headers["allow"] == allowed
+    assert centre.ask("GET", "/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -150,22 +180,22 @@ def test_a_refusal_says_why(centre: Centre) -> None:
 def test_an_error_of_ours_tells_nothing(centre: Centre) -> None:
     app: FastAPI = centre.app
 
-    @app.get("/api/v1/broken")
+    @app.get("/broken")
     def broken() -> None:
         raise RuntimeError("the secret path /var/lib")
 
-    answer = centre.ask("GET", "/api/v1/broken")
+    answer = centre.ask("GET", "/broken")
     check(answer, 500)
     assert "secret" not in answer.text
     assert "RuntimeError" not in answer.text
 
 
 def test_a_store_that_is_away_is_503(centre: Centre) -> None:
-    @centre.app.get("/api/v1/away")
+    @centre.app.get("/away")
     def away() -> None:
         raise StoreUnavailable("/data/readings.duckdb is locked")
 
-    answer = centre.ask("GET", "/api/v1/away")
+    answer = centre.ask("GET", "/away")
     check(answer, 503)
     assert "duckdb" not in answer.text
     token = centre.token("viewer")
