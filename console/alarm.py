@@ -13,6 +13,7 @@ from alerts.refusals import NotFound
 from console.board import Row, board_after, peak_of, row_of, sees
 from console.pages import done, page_or_part, part
 from console.places import read_places
+from console.reasons import raw_cause
 from console.texts import say, say_or
 from console.visits import Posted, Signed, SignedVisit, is_fragment
 from devices.instants import HOUR, MINUTE
@@ -57,6 +58,7 @@ class AlarmPage:
     history: Sequence[Line]
     raised: Sequence[Raised]
     raised_count: int
+    cause: str
     path: str
     shelve_spans: Sequence[int] = SHELVE_SPANS
 
@@ -81,6 +83,7 @@ def alarm_page(visit: SignedVisit, number: int) -> AlarmPage:
         history=[_line(visit, line) for line in reversed(history)],
         raised=[_raised(visit, alarm.kind, o) for o in reversed(found[-_MOST_OCCURRENCES:])],
         raised_count=alarm.raised_count,
+        cause=raw_cause(alarm.rule, alarm.occurrence.reason) if alarm.occurrence else "",
         path=f"/alarms/{number}",
     )
 

@@ -29,6 +29,8 @@ router = APIRouter()
 SHOWS = ("open", "mine", "overdue", "all")
 # Cards in a column; a longer column is not read, the filter is.
 MOST_CARDS = 60
+# What is filed by hand is most often what somebody rang about; a town's own catalogue may not have it.
+_RESIDENT = "resident.report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ def file_new(  # noqa: PLR0913 - the fields of the form
 
 def _form(request: Request, visit: SignedVisit, form: Mapping[str, str], *, refused: Refusal | None = None) -> Response:
     empty = {
-        "title": "", "category": "", "priority": Priority.MEDIUM.value, "source": Source.DUTY.value, "grid": "",
+        "title": "", "category": _RESIDENT, "priority": Priority.MEDIUM.value, "source": Source.DUTY.value, "grid": "",
         "device": "", "description": "", "external_id": f"console-{secrets.token_hex(12)}",
     }  # fmt: skip
     with visit.installation.records.connect() as tx:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from console.texts import Language, say, say_or
 from console.words import length, metric_name, metric_of, moment, number, quantity, span
-from devices.instants import SECOND, from_iso, parse_duration
+from devices.instants import MINUTE, SECOND, from_iso, parse_duration
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -61,7 +61,22 @@ def _service(
         case "gw-range":
             what = _Reader(kind, values, language).read(" ".join(values))
             return say(language, "reason.range", what=what)
+        case "gw-link" | "gw-backlog":
+            # What the network or the system said of it is for the alarm's own page.
+            key = "reason.link" if rule == "gw-link" else "reason.backlog"
+            minutes = _number(reason.get("minutes")) or 0.0
+            words = say(language, key)
+            return (
+                say(language, "reason.held", what=words, span=span(round(minutes * MINUTE), language))
+                if minutes
+                else words
+            )
     return str(reason.get("why", ""))
+
+
+def raw_cause(rule: str, reason: Mapping[str, object]) -> str:
+    """What the network or the system itself said, as it said it; empty for alarms that have their reason in words."""
+    return str(reason.get("why", "")) if rule in {"gw-link", "gw-backlog"} else ""
 
 
 class _Reader:

@@ -31,8 +31,11 @@ class Counts:
 def standing_of(visit: Visit) -> Counts:
     with visit.installation.records.connect() as tx:
         counts = count(counts_standing(tx), standing(tx, notices=False))
-    ill = [part for part, state in visit.installation.health().items() if not state.get("ok")]
-    return replace(counts, ill=ill)
+    return replace(counts, ill=ill_parts(visit))
+
+
+def ill_parts(visit: Visit) -> list[str]:
+    return [part for part, state in visit.installation.health().items() if not state.get("ok")]
 
 
 def count(standing_now: dict[Priority, int], rows: Sequence[AlarmRow]) -> Counts:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from alerts.orders import Step
+from alerts.orders import OPEN, Step
 from alerts.roles import Role
 from console.board import PersonalCount, Row, personal_counts, row_of
 from console.devices import presence_of
@@ -17,12 +17,12 @@ from console.pages import page, part
 from console.places import is_personal, read_places
 from console.pumps import Row as Station
 from console.pumps import pumps_of
-from console.standing import Counts, count
+from console.standing import Counts, count, ill_parts
 from console.visits import Signed, SignedVisit, is_fragment
 from devices.registry import DeviceStatus
 from store.records.alarms import counts_standing, standing
 from store.records.devices import online_of
-from store.records.orders import count_overdue, counts_by_step
+from store.records.orders import count_overdue, counts_by_state, counts_by_step
 
 router = APIRouter()
 
@@ -56,8 +56,9 @@ def wall_of(visit: SignedVisit) -> Wall:
     with visit.installation.records.connect() as tx:
         places, online = read_places(tx), online_of(tx)
         found = standing(tx, notices=False)
-        counts = count(counts_standing(tx), found)
+        counts = replace(count(counts_standing(tx), found), ill=ill_parts(visit))
         steps, overdue = counts_by_step(tx), count_overdue(tx)
+        open_orders = sum(n for state, n in counts_by_state(tx).items() if state in OPEN)
         lanes = [
             WallLane(step, steps[step], lane_of(tx, visit, step, Filter(), limit=50).cards[:MOST_CARDS])
             for step in Step
@@ -77,7 +78,7 @@ def wall_of(visit: SignedVisit) -> Wall:
         personal=personal[:3],
         levels=pumps_of(visit).rows[:MOST_STATIONS],
         lanes=lanes,
-        open_orders=sum(steps.values()),
+        open_orders=open_orders,
         overdue=overdue,
         reporting=sum(presence in {"heard", "online"} for presence in heard),
         devices=len(active),

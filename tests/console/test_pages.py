@@ -8,9 +8,10 @@ from html import unescape
 
 import httpx
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from devices.instants import DAY, HOUR, MINUTE
+from store.records.database import write
 from store.records.tables import alarms, audit, orders
 from tests.console.conftest import token_of
 from tests.console.township import EVIL, PERSON, Township
@@ -278,6 +279,23 @@ def test_packets_of_a_door_are_not_shown(visitor: Visitor, township: Township) -
     assert "涉及个人，不在列表显示" in html
 
 
+# --- the wall ---------------------------------------------------------------------------------------------------------
+def test_the_wall_counts_no_closed_order_and_says_when_the_system_is_ill(visitor: Visitor, township: Township) -> None:
+    township.flood()
+    ill = {"broker": {"ok": False, "detail": "[Errno 111]"}, "sql": {"ok": True, "detail": ""}}
+    object.__setattr__(township.installation, "health", lambda: ill)
+    client = visitor("wang")
+    open_orders = re.compile(r'class="n( zero)?">(\d+)</span><span class="t"><b>在办工单')
+    for headers in ({}, {"hx-request": "true"}):
+        html = client.get("/wall", headers=headers).text
+        assert html.count("系统异常") == 1
+        assert "消息服务器" in html
+        assert [found[1] for found in open_orders.findall(html)] == ["1"]
+    with write(township.records) as tx:
+        tx.execute(update(orders).values(state="closed"))
+    assert [found[1] for found in open_orders.findall(client.get("/wall").text)] == ["0"]
+
+
 # --- what strangers write ---------------------------------------------------------------------------------------------
 def test_names_and_reasons_are_text(visitor: Visitor, township: Township) -> None:
     township.flood("ps-3")
@@ -452,6 +470,13 @@ def test_filing_by_hand_twice_files_once(visitor: Visitor, township: Township) -
     answer = wang.post("/orders/new", data=form | {"external_id": "", "title": "  ", "description": "仍在"})
     assert answer.status_code == 422
     assert "仍在" in answer.text, "what was typed is not lost"
+
+
+def test_an_order_by_hand_is_a_residents_report_unless_said(visitor: Visitor) -> None:
+    form = visitor("li").get("/orders/new").text
+    assert re.findall(
+        r'<option value="([^"]*)" selected>', form.partition('name="category"')[2].partition("</select>")[0]
+    ) == ["resident.report"]
 
 
 def test_filters_of_orders(visitor: Visitor, township: Township) -> None:

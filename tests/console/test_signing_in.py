@@ -218,7 +218,8 @@ def test_every_answer_carries_the_policy(visitor: Visitor) -> None:
         assert "default-src 'self'" in policy
         assert "frame-ancestors 'none'" in policy
         assert "unsafe" not in policy
-        assert headers["x-content-type-options"] == "nosniff"
+        assert headers.get_list("x-content-type-options") == ["nosniff"]
+        assert [name for name, _ in headers.raw if name != name.lower()] == [], "a second one would be added beside it"
         assert headers["cache-control"] == ("no-cache" if path.startswith("/static") else "no-store")
 
 

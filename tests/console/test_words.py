@@ -10,7 +10,7 @@ import pytest
 
 from console.packets import printable, show
 from console.pumps import slope_cm_h
-from console.reasons import explain
+from console.reasons import explain, raw_cause
 from console.texts import Language
 from console.visits import safe_path
 from console.words import attribute_number, full_moment, left, length, level, moment, number, quantity, span
@@ -145,7 +145,10 @@ def test_the_services_own_alarms_have_reasons() -> None:
     assert silent == "已超过 3 分钟 没有收到数据，最后一次 04:57:00"
     assert own("gw-clock", {"seconds_off": 28800.0}) == "设备时钟快 8 小时 0 分"
     assert own("gw-range", {"values": {"level_inside": 99.0}}) == "圩内水位 99.00 m 超出传感器量程"
-    assert own("gw-link", {"why": "no connection"}) == "no connection"
+    cut = {"why": "[Errno 111] Connection refused", "minutes": 1.5}
+    assert own("gw-link", cut) == "与消息服务器的连接断开 已 1 分 30 秒"
+    assert own("gw-backlog", {"why": "x", "minutes": 0.0}) == "收到的数据来不及处理"
+    assert raw_cause("gw-link", cut) == "[Errno 111] Connection refused"
 
 
 @pytest.mark.parametrize(
