@@ -90,6 +90,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.series)
 
+    @property
+    def empty(self) -> bool:
+        """Nothing to store, to judge or to count."""
+        return not (len(self.element_device) or self.refused or self.statuses)
+
 
 def empty_batch() -> Batch:
     return Batch(

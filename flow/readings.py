@@ -75,6 +75,8 @@ class Settler:
     def settle(self, batch: Batch, now: int) -> None:
         """Commit the batch; when this returns its packets may be acknowledged. Raises JournalFull or a database error,
         after which nothing has changed."""
+        if not now:  # the data clock has not spoken: the batch's own newest instant is the best there is
+            now = max([*batch.element_received_at.tolist(), self.memory.now])
         self._meet_newcomers()
         self._check_journal()
         with write(self.records) as tx:

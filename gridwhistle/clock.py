@@ -15,13 +15,13 @@ def wall() -> int:
 
 
 class DataClock:
-    """The last instant the site's clock topic said; until it said one, the wall."""
+    """The last instant the site's clock topic said; 0 until it said one."""
 
     def __init__(self) -> None:
         self._at = 0
 
     def now(self) -> int:
-        return self._at or wall()
+        return self._at
 
     def set(self, at: int) -> None:
         """Forward only: time that runs back would raise and clear what it already judged."""

@@ -51,6 +51,9 @@ def demo(*, lasts: int | None, report: str | None, scenario: str, seed: int, spe
     if scenario not in SCENARIOS:
         print(f"没有剧本 no scenario {scenario!r}; {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
+    if report and report != "-" and not Path(report).resolve().parent.is_dir():
+        print(f"--report {report}: 目录不存在 there is no such folder", file=sys.stderr)
+        return 2
     password = secrets.token_urlsafe(9)
     with tempfile.TemporaryDirectory(prefix="gridwhistle-demo-") as folder:
         settings = Settings(

@@ -48,11 +48,14 @@ def registry_of(
 ) -> Registry:
     """The devices of the file with all their series; what the town says of them holds where the mapping is silent.
 
-    Raises RecordedError where the town knows one of them as another kind: the service would refuse its readings.
+    Raises RecordedError where the town knows one of them as another kind or of another site: the service would refuse
+    its readings.
     """
     registry = Registry()
     for number, device in enumerate(found):
         known = town.devices.get(device.id) if town else None
+        if known is not None and town is not None and town.site != device.site:
+            raise RecordedError(f"{device.id}: of site {town.site} in the town, of {device.site} in the mapping")
         if known is not None and known.kind != device.kind:
             raise RecordedError(f"{device.id}: a {known.kind} in the town, a {device.kind} in the mapping")
         interval = KINDS[device.kind].interval_s

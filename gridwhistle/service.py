@@ -79,7 +79,7 @@ class Service:
         self.broker_address = (broker.host, broker.port) if broker else (settings.broker.host, settings.broker.port)
         self.stopping = asyncio.Event()
         self.data_clock = DataClock() if settings.clock.source is ClockSource.DATA else None
-        self.now: Callable[[], int] = self.data_clock.now if self.data_clock else wall
+        self.heard_clock: Callable[[], int] = self.data_clock.now if self.data_clock else wall
         self.url = ""
         self.admin_password: str | None = None
         self.records: Engine
@@ -91,6 +91,10 @@ class Service:
         self.installation: Installation
         self._outbox_wake = asyncio.Event()
         self._down_since: float | None = None
+
+    def now(self) -> int:
+        """The rule clock for people and pages: the wall while the data clock has not spoken."""
+        return self.heard_clock() or wall()
 
     def build(self, stack: AsyncExitStack) -> None:
         """Open the stores and make every part; nothing talks to the network yet."""
@@ -127,8 +131,9 @@ class Service:
         self.decoder = Decoder(
             memory.registry,
             unknown=UnknownDevices(settings.unknown_devices.value),
-            now=self.now,
+            now=self.heard_clock,
             first_arrival=self.settler.first_arrival,
+            clock=limits.clock,
         )
         self.subscriber = self._subscriber(town)
         zone = settings.site.zone or (town.zone if town else DEFAULT_ZONE)
@@ -168,7 +173,7 @@ class Service:
             ),
             self.decoder,
             self.centre,
-            now=self.now,
+            now=self.heard_clock,
             flush=Flush(settings.ingest.batch_rows, settings.ingest.batch_ms / 1000),
             data_clock=data_clock.set if data_clock else None,
             clock_topic=clock_topic(town.site if town else "+") if data_clock else None,
@@ -388,7 +393,7 @@ async def _run(settings: Settings, embedded_broker: bool) -> int:
                 print(f"首次启动：用户 admin，密码 {service.admin_password}（只显示这一次）", file=sys.stderr)
                 print(f"First start: user admin, password {service.admin_password} (shown once)", file=sys.stderr)
             await service.run(lambda: print(f"ready {service.url}", flush=True))
-    except* (Locked, DocumentError, StoreUnavailable) as errors:
+    except* (Locked, DocumentError, StoreUnavailable, OSError) as errors:
         status = _say(errors, 2)
     except* (SessionTaken, BrokerFailed) as errors:
         status = _say(errors, 1)

@@ -53,6 +53,12 @@ class Builder:
         """A QoS 1 packet timed by its arrival: should it come again, this is when it came."""
         self.arrivals.append(Arrival(packet_id, digest(payload), received_at))
 
+    def repair(self) -> None:
+        """Drop the rows of an element that was not finished."""
+        finished = sum(self.rows)
+        del self.series[finished:]
+        del self.values[finished:]
+
     def take(self) -> tuple[Batch, list[int]]:
         """The batch so far and the ids of the packets to acknowledge with it; the builder is empty again."""
         rows = np.asarray(self.rows, np.int64)

@@ -5,18 +5,22 @@ A topic is looked at once and remembered; after that a message costs its JSON an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 
+from devices.faults import ClockLimits
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, SECOND, from_iso
 from devices.kinds import KINDS
 from devices.names import is_name
 from devices.registry import Device, DeviceStatus, Registry
 from ingest.columns import Builder, digest
-from ingest.formats.native import Arrived, Route, read_events, read_readings, read_status
+from ingest.formats.native import FAR, Arrived, Route, read_events, read_readings, read_status
+
+log = logging.getLogger("gridwhistle.decoder")
 
 FILTERS = ("gw/v1/#",)
 # Topics remembered. A hostile publisher can invent topics without end; beyond this the memory starts again.
@@ -45,7 +49,8 @@ class _Ignored:
 
 
 class Decoder:
-    """`now` is the rule clock in microseconds; `first_arrival(packet_id, digest)` when a redelivered packet came."""
+    """`now` is the rule clock in microseconds, 0 while it has not spoken; `first_arrival(packet_id, digest)` is when a
+    redelivered packet came; `clock` says from when on a device's clock is wrong."""
 
     def __init__(
         self,
@@ -54,6 +59,7 @@ class Decoder:
         unknown: UnknownDevices,
         now: Callable[[], int],
         first_arrival: Callable[[int, bytes], int | None],
+        clock: ClockLimits | None = None,
     ) -> None:
         self.builder = Builder()
         self._registry = registry
@@ -63,6 +69,9 @@ class Decoder:
         self._routes: dict[bytes, Route | _Ignored] = {}
         self._last = 0
         self._arrived = Arrived()
+        if clock is not None:
+            self._arrived.ahead = FAR if clock.max_ahead is None else clock.max_ahead
+            self._arrived.behind = FAR if clock.max_behind is None else clock.max_behind
         self._quarantined = sum(d.status is DeviceStatus.QUARANTINED for d in registry.devices)
 
     def forget_routes(self) -> None:
@@ -87,22 +96,33 @@ class Decoder:
             self._routes[topic] = route
         if type(route) is not Route:
             return
-        # No two elements share an instant of arrival, so that values timed by it never replace one another.
+        # No two elements share an instant of arrival, so that values timed by it never replace one another. 0: the data
+        # clock has not spoken yet, and what tells its own time is taken to arrive at that time.
         stamp = self._now()
-        if 0 <= self._last - stamp < SECOND:  # further behind: the clock was set, as by the first data clock message
+        if stamp and 0 <= self._last - stamp < SECOND:  # further behind: the clock was set
             stamp = self._last + 1
         arrived = self._arrived
         arrived.received_at, arrived.retained, arrived.packet_id = stamp, bool(first & RETAIN), packet_id
         if first & DUP and packet_id:
             arrived.received_at = self._first_arrival(packet_id, digest(payload)) or stamp
+        try:
+            used = self._read(route, payload)
+        except Exception as error:  # whatever a payload does, it must not come back for ever
+            log.exception("a payload on %s could not be read", route.topic)
+            self.builder.repair()
+            self.builder.refuse(route.topic, payload, "malformed", repr(error), route.device.number)
+            return
+        if stamp:
+            self._last = stamp + used
+
+    def _read(self, route: Route, payload: bytes) -> int:
+        """How many instants of arrival the packet took."""
         if route.channel == "readings":
-            used = read_readings(route, payload, arrived, self.builder, self._registry)
-        elif route.channel == "events":
-            used = read_events(route, payload, arrived, self.builder, self._registry)
-        else:
-            used = 1
-            read_status(route, payload, self.builder)
-        self._last = stamp + used
+            return read_readings(route, payload, self._arrived, self.builder, self._registry)
+        if route.channel == "events":
+            return read_events(route, payload, self._arrived, self.builder, self._registry)
+        read_status(route, payload, self.builder)
+        return 0
 
     def _route(self, topic: bytes) -> Route | _Ignored:
         """Raises _No with the reason for a topic nobody here listens to."""

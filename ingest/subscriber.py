@@ -296,7 +296,7 @@ class Subscriber:
         elif sealed.mark == "drained":
             await self._persist(lambda: self._centre.drained(sealed.now))
         batch = sealed.batch
-        if batch is not None:
+        if batch is not None and not batch.empty:
             await self._persist(lambda: self._centre.settle(batch, sealed.now))
         # A packet of an earlier connection comes again by itself; its old id may be another packet's now.
         if sealed.packet_ids and sealed.link is not None and sealed.link is self._link:

@@ -20,8 +20,9 @@ from simulator.mapping import FileMapping
 from simulator.recorded import Chunk, RecordedFile, Unreadable, devices_of
 from simulator.wire import Sender, connected
 
-# Rows never run further ahead of the data clock than this: beyond clock.max_ahead (5 min) they would be clock faults.
-CLOCK_STEP = 60 * SECOND
+# Rows never run further ahead of the data clock than this. A service on the wall looks at its clock as often; a longer
+# step would miss an absence shorter than it.
+CLOCK_STEP = SECOND
 # While waiting for a row the data clock goes on, this often in wall time.
 PACE_S = 0.2
 
@@ -80,6 +81,7 @@ async def replay(
             _take_counts(report, recorded)
             if progress is not None:
                 progress(report)
+        await clock.finish()
         await sender.drained()
     _take_counts(report, recorded)
     if progress is not None:
@@ -99,7 +101,7 @@ class DataClock:
         self._due = 0.0
 
     async def reach(self, at: int) -> None:
-        """Return when it is time to publish what was measured at this instant, with the clock no more than a minute
+        """Return when it is time to publish what was measured at this instant, with the clock no more than a second
         behind it."""
         if self._said is None:
             self._reached, self._due = at, asyncio.get_running_loop().time()
@@ -109,6 +111,11 @@ class DataClock:
             self._reached = at
         if at - (self._said or 0) >= CLOCK_STEP:
             await self._say(at)
+
+    async def finish(self) -> None:
+        """Say the last instant, so that what fell due by it is judged."""
+        if self._said is not None and self._reached > self._said:
+            await self._say(self._reached)
 
     async def _wait(self, at: int) -> None:
         """Wait out the stretch up to `at`, saying the time as it goes by."""

@@ -21,6 +21,7 @@ from ingest.columns import Builder, digest
 MAX_PAYLOAD = 512 * 1024
 # Names in refusals are the sender's text: bounded before they go anywhere.
 SHOWN = 80
+FAR = 1 << 62
 FINITE = 1.7976931348623157e308
 
 _REFUSED = object()
@@ -41,12 +42,15 @@ class Route:
 
 @dataclass(slots=True)
 class Arrived:
-    """How a packet came: when (at first, if it is a redelivery), retained by the broker or live. Used again for every
-    packet: making one takes as long as reading a small payload."""
+    """How a packet came: when (at first, if it is a redelivery), retained by the broker or live; and how far a clock
+    may be off (µs) before its element is timed by its arrival. Used again for every packet: making one takes as long as
+    reading a small payload."""
 
     received_at: int = 0
     retained: bool = False
     packet_id: int = 0
+    ahead: int = FAR
+    behind: int = FAR
 
 
 def read_readings(route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry) -> int:
@@ -75,7 +79,7 @@ def read_readings(route: Route, payload: bytes, arrived: Arrived, builder: Build
 def _read_element(  # noqa: PLR0917 - the hot path: no object to carry them
     route: Route, element: dict[str, Any], arrived: Arrived, builder: Builder, registry: Registry, position: int
 ) -> bool:
-    """Add the element's rows; True if it carries no time of its own."""
+    """Add the element's rows; True if it is timed by its arrival (no time of its own, or a clock that is wrong)."""
     keys = route.keys
     series, values = builder.series, builder.values
     before = len(series)
@@ -100,8 +104,8 @@ def _read_element(  # noqa: PLR0917 - the hot path: no object to carry them
     received_at = arrived.received_at + position
     if said is None:
         measured_at = received_at
-        if arrived.retained:
-            _drop(route, element, builder, before, "retained_without_time")
+        if arrived.retained or not arrived.received_at:
+            _drop(route, element, builder, before, "retained_without_time" if arrived.retained else "no_clock_yet")
             return False
     else:
         parsed = _instant(said)
@@ -109,11 +113,13 @@ def _read_element(  # noqa: PLR0917 - the hot path: no object to carry them
             _drop(route, element, builder, before, "bad_time")
             return False
         measured_at = parsed
+        received_at = received_at if arrived.received_at else measured_at
     builder.rows.append(len(series) - before)
     builder.device.append(route.device.number)
     builder.measured_at.append(measured_at)
     builder.received_at.append(received_at)
-    return said is None
+    off = measured_at - received_at
+    return said is None or off > arrived.ahead or -off > arrived.behind
 
 
 def _new_key(route: Route, name: str, value: Any, builder: Builder, registry: Registry) -> int | None:
@@ -130,8 +136,18 @@ def _refuse_value(  # noqa: PLR0917 - one row
     route: Route, name: str, value: Any, builder: Builder, reason: str, detail: str
 ) -> None:
     shown = name[:SHOWN]
-    payload = _dump({shown: value if isinstance(value, (int, float, bool)) else str(value)[:SHOWN]})
-    builder.refuse(route.topic, payload, reason, f"{shown}: {detail}", route.device.number)
+    builder.refuse(route.topic, _dump({shown: _shown(value)}), reason, f"{shown}: {detail}", route.device.number)
+
+
+def _shown(value: Any) -> Any:
+    """A value as a refusal keeps it. Of a list or an object only its type: it may be nested as deeply as the parser
+    goes, and writing it out would go deeper."""
+    kind = type(value)
+    if kind is str:
+        return value[:SHOWN]
+    if kind is int:
+        return value if -(1 << 63) <= value < 1 << 63 else f"integer of {value.bit_length()} bits"
+    return value if value is None or kind is bool or kind is float else kind.__name__
 
 
 def _drop(route: Route, element: dict[str, Any], builder: Builder, before: int, reason: str) -> None:
@@ -141,9 +157,10 @@ def _drop(route: Route, element: dict[str, Any], builder: Builder, before: int, 
     del builder.values[before:]
     detail = {
         "bad_time": "at: expected epoch milliseconds or ISO 8601 with an offset, 1970 to 9999",
+        "no_clock_yet": "without `at` before the data clock has spoken",
         "retained_without_time": "a retained message without `at` says nothing of when",
     }[reason]
-    payload = _dump({k[:SHOWN]: v for k, v in list(element.items())[:64]})
+    payload = _dump({k[:SHOWN]: _shown(v) for k, v in list(element.items())[:64]})
     builder.refuse(route.topic, payload, reason, detail, route.device.number, max(gone, 1))
 
 
@@ -169,7 +186,11 @@ def _read_event(  # noqa: PLR0917 - as _read_element
     route: Route, element: Any, arrived: Arrived, builder: Builder, registry: Registry, position: int
 ) -> bool:
     number = route.device.number
-    raw = _dump(element)
+    try:
+        raw = _dump(element)
+    except (RecursionError, OverflowError) as error:
+        builder.refuse(route.topic, b"", "malformed", f"element {position}: {error}", number)
+        return False
     name = element.get("event") if type(element) is dict else None
     if not isinstance(name, str) or name not in route.kind.events:
         known = ", ".join(sorted(route.kind.events)) or "no events"
@@ -177,11 +198,12 @@ def _read_event(  # noqa: PLR0917 - as _read_element
         return False
     said, received_at = element.get("at"), arrived.received_at + position
     at = received_at if said is None else _instant(said)
-    if at is None or (said is None and arrived.retained):
-        reason = "bad_time" if at is None else "retained_without_time"
+    if at is None or (said is None and (arrived.retained or not arrived.received_at)):
+        reason = "bad_time" if at is None else "retained_without_time" if arrived.retained else "no_clock_yet"
         builder.refuse(route.topic, raw, reason, "at: expected epoch milliseconds or ISO 8601 with an offset", number)
         return False
     identity = element.get("id")
+    received_at = received_at if arrived.received_at else at
     key = str(identity)[:128] if isinstance(identity, (str, int)) else digest(raw).hex()
     series = registry.series(number, EVENT + name)
     builder.events.append(EventRow(series, len(builder.rows), number, name, key, at, raw))
@@ -189,7 +211,7 @@ def _read_event(  # noqa: PLR0917 - as _read_element
     builder.device.append(number)
     builder.measured_at.append(at)
     builder.received_at.append(received_at)
-    return said is None
+    return said is None or at - received_at > arrived.ahead or received_at - at > arrived.behind
 
 
 _ONLINE = {b"online": True, b"offline": False, b'"online"': True, b'"offline"': False}
@@ -228,7 +250,8 @@ def _instant(said: Any) -> int | None:
             return from_iso(said)
         if type(said) is int or type(said) is float:
             at = said * MILLISECOND if type(said) is int else round(said * MILLISECOND)
-            return at if MIN_INSTANT <= at <= MAX_INSTANT else None
+            # Zero is a clock that was never set.
+            return at if MIN_INSTANT < at <= MAX_INSTANT else None
     except (ValueError, OverflowError):
         return None
     return None

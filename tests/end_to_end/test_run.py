@@ -244,3 +244,26 @@ def test_a_service_whose_own_broker_dies_ends_and_says_so(tmp_path: Path) -> Non
         process.kill()
         process.wait(10)
     assert "broker ended" in (tmp_path / "log").read_text()
+
+
+def test_the_data_clock_survives_a_restart_and_never_becomes_the_wall(
+    make_service: Callable[..., Service], publish: Callable[..., None], rules: Path
+) -> None:
+    service = make_service(
+        rules=rules, unknown_devices="accept", **{"clock.source": "data", "clock.max_behind": "none"}
+    )
+
+    def tell(second: int) -> None:
+        publish(("gw/v1/site/clock", {"at": START_MS + second * 1000}), reading(second, 20))
+
+    tell(0)
+    service.wait_received(1)
+    for start in (60, 120):
+        assert service.stop() == 0
+        service.start()
+        tell(start)
+        service.wait_received(1 + start // 60)
+    counts = service.ledger()
+    assert (counts["stored"], counts["late"]) == (3, 0)
+    hours = {row["hour"] for row in service.all("ledger", **{"from": "1970-01-01T00:00:00Z"})}
+    assert hours == {"2025-11-21T04:00:00Z"}

@@ -69,7 +69,7 @@ class SmallCentre:
         )  # fmt: skip
         self.decoder = Decoder(
             self.settler.memory.registry, unknown=self.unknown, now=lambda: self.now,
-            first_arrival=self.settler.first_arrival,
+            first_arrival=self.settler.first_arrival, clock=self.limits.clock,
         )  # fmt: skip
         return self
 

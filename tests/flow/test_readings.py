@@ -130,6 +130,38 @@ def test_what_cannot_be_read_is_refused_with_a_reason_and_listed(
     assert centre.stored("ps-1", "level_inside")[START].value == 3.1
 
 
+@pytest.mark.parametrize("channel", ["readings", "events"])
+@pytest.mark.parametrize("shape", ['{{"foo": {}}}', '{{"level_inside": {}}}', '{{"at": {}}}', '{{"event": {}}}', "{}"])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+def test_nesting_just_within_the_parsers_reach_ends_nothing(
+    centre: SmallCentre, channel: str, shape: str, opening: str, closing: str
+) -> None:
+    for depth in range(900, 1010):
+        payload = shape.format(opening * depth + ("1" if opening != "[" else "") + closing * depth).encode()
+        centre.send("ps-1", payload, channel=channel)
+    centre.settle()
+    counts = centre.ledger()
+    assert counts["received"] == counts["refused"]
+    centre.level(START, 3.1)
+    assert centre.ledger()["stored"] == 1
+
+
+def test_a_packet_of_a_wrong_clock_that_comes_again_is_a_duplicate(centre: SmallCentre) -> None:
+    body = {"at": (START + 8 * HOUR) // 1000, "level_inside": 3.1}
+    centre.send("ps-1", body, packet_id=7, first=0x32)
+    centre.settle()
+    centre.now += MINUTE
+    centre.send("ps-1", body, packet_id=7, first=0x3A)
+    centre.settle()
+    assert centre.ledger() == {"received": 2, "stored": 1, "duplicate": 1, "flagged": 1}
+
+
+def test_a_clock_that_was_never_set_is_told_apart(centre: SmallCentre) -> None:
+    centre.send("ps-1", {"at": 0, "level_inside": 3.1})
+    centre.settle()
+    assert [reason for reason, _ in centre.refusals()] == ["bad_time"]
+
+
 @pytest.mark.parametrize(
     ("topic", "reason"),
     [

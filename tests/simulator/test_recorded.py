@@ -250,7 +250,7 @@ surprise: 1
     ("change", "said"),
     [
         (("metric: level", "metric: depth"), "m.yaml:7:11: river_gauge has no metric 'depth'; one of level, flow"),
-        (("kind: river_gauge", "kind: river"), "m.yaml:2:1: kind: Value error, unknown kind 'river'"),
+        (("kind: river_gauge", "kind: river"), "m.yaml:2:1: kind: unknown kind 'river'"),
         (("format: iso", "format: '%Y'"), "zone: is required"),
         (("{column: at, format: iso}", "{columns: [y, m, d], format: iso}"), "columns need no format"),
         (("{column: at, format: iso}", "{columns: [y, m, d]}"), "zone: is required"),

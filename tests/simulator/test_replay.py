@@ -61,6 +61,7 @@ def test_rows_arrive_in_file_order_with_the_clock_before_them(broker: Broker, tm
     assert heard == [
         ("gw/v1/qidu/clock", {"at": first}),
         ("gw/v1/qidu/pump_station/s-1/readings", {"at": first, "level_inside": 3.1, "mains_ok": True}),
+        ("gw/v1/qidu/clock", {"at": first + 30_000}),
         ("gw/v1/qidu/pump_station/s-2/readings", {"at": first + 30_000, "level_inside": 3.2}),
         ("gw/v1/qidu/pump_station/s-1/readings", {"at": first - 60_000, "level_inside": 3.0}),
         ("gw/v1/qidu/clock", {"at": "2025-01-01T02:00:00.000001Z"}),
