@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import Connection
 
 from alerts.categories import is_personal_category
 from alerts.limits import Limits, running
@@ -21,6 +22,7 @@ from console.visits import Posted, SignedVisit, is_fragment
 from console.words import metric_name, metric_of, moment, quantity
 from devices.instants import DAY, HOUR, MINUTE, from_iso
 from flow.orders import act_on_order
+from store.records.alarms import get_alarm
 from store.records.orders import Link, OrderRow, chain, get_order, list_handlers
 
 router = APIRouter()
@@ -111,6 +113,7 @@ def order_view(visit: SignedVisit, number: int) -> OrderPage:
             raise NotFound("no_such_order", f"没有编号为 {number} 的工单", f"there is no order {number}")
         links = chain(tx, number)
         handlers = list_handlers(tx)
+        english = _english_names(tx, links) if visit.language is Language.EN else {}
     forms = [_act_form(order, Act(act)) for act in acts_for(order.to_decide(), visit.actor)]
     masked = is_masked(visit, order)
     return OrderPage(
@@ -125,7 +128,7 @@ def order_view(visit: SignedVisit, number: int) -> OrderPage:
         minor_acts=[f for f in forms if f.name not in _MAIN],
         handlers=handlers,
         limits=_limits(order),
-        chain=[] if masked else [_link(visit, order, link) for link in links],
+        chain=[] if masked else [_link(visit, order, _renamed(link, english)) for link in links],
         category_name=order.category_zh if visit.language is Language.ZH else order.category_en,
         source=order.source,
         reporter="" if order.reporter == "service" else order.reporter,
@@ -186,6 +189,17 @@ def _limits(order: OrderRow) -> list[tuple[str, int, bool]]:
     active = {name for _, name in running(order.state, limits)}
     named = (("accept_by", order.accept_by), ("arrive_by", order.arrive_by), ("handle_by", order.handle_by))
     return [(name, at, name in active) for name, at in named if at is not None]
+
+
+def _english_names(tx: Connection, links: Sequence[Link]) -> dict[str, str]:
+    """Chinese to English, of the rules behind the order: a row that a rule wrote carries the rule's Chinese name."""
+    numbers = {number for link in links if isinstance(number := link.detail.get("alarm"), int)}
+    alarms = [alarm for number in sorted(numbers) if (alarm := get_alarm(tx, number)) is not None]
+    return {alarm.rule_zh: alarm.rule_en for alarm in alarms}
+
+
+def _renamed(link: Link, names: Mapping[str, str]) -> Link:
+    return replace(link, why=names.get(link.why, link.why)) if link.why and link.by == "service" else link
 
 
 def _link(visit: SignedVisit, order: OrderRow, link: Link) -> ChainLink:

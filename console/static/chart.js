@@ -5,6 +5,8 @@ import { colour, font } from "./colours.js";
 const box = document.getElementById("chart");
 const offset = Number(box.dataset.offset) * 60_000;
 const REFRESH = 30_000;
+// Fewer points than this are drawn as points too: a line through one of them is nothing at all.
+const SPARSE = 30;
 let chart = null;
 let metric = box.dataset.metric;
 let shown = "";
@@ -53,7 +55,7 @@ function draw(data) {
     },
     series: [
       {
-        type: "line", data: line, showSymbol: false, step: data.boolean ? "end" : false, connectNulls: false,
+        type: "line", data: line, showSymbol: line.length < SPARSE, symbol: "circle", symbolSize: 6, step: data.boolean ? "end" : false, connectNulls: false,
         lineStyle: { color: colour("accent"), width: 1.8 }, itemStyle: { color: colour("accent") },
         areaStyle: { color: colour("accent"), opacity: 0.07 },
         markLine: {

@@ -31,8 +31,10 @@ function draw(data) {
     },
     geo: {
       map: "grids", roam: true, scaleLimit: { min: 0.8, max: 8 },
-      left: 16, right: 16, top: 14, bottom: 14,
-      aspectScale: 0.86, // cos 31°: degrees of longitude are shorter than those of latitude here
+      // In the middle and as large as fits; with four edges given the map would be stretched to them.
+      layoutCenter: ["50%", "50%"],
+      layoutSize: fitting(data.geojson),
+      aspectScale: Math.cos(middle(data.geojson) * Math.PI / 180), // a degree of longitude is shorter than one of latitude
       label: { show: false },
       itemStyle: { areaColor: calm, borderColor: colour("line-2"), borderWidth: 1 },
       emphasis: { label: { show: false }, itemStyle: { areaColor: colour("accent-soft") } },
@@ -81,6 +83,33 @@ function draw(data) {
 const symbols = { critical: "rect", high: "triangle", medium: "diamond", low: "circle" };
 const sizes = { critical: 20, high: 26, medium: 26, low: 20 };
 
+// The box [west, south, east, north] of all grids.
+function bounds(geojson) {
+  const box = [Infinity, Infinity, -Infinity, -Infinity];
+  const take = at => {
+    if (typeof at[0] !== "number") { at.forEach(take); return; }
+    box[0] = Math.min(box[0], at[0]); box[1] = Math.min(box[1], at[1]);
+    box[2] = Math.max(box[2], at[0]); box[3] = Math.max(box[3], at[1]);
+  };
+  geojson.features.forEach(feature => take(feature.geometry.coordinates));
+  return box;
+}
+
+function middle(geojson) {
+  const [, south, , north] = bounds(geojson);
+  return geojson.features.length ? (south + north) / 2 : 0;
+}
+
+// ECharts takes one number: the longer side of the map, in pixels.
+function fitting(geojson) {
+  if (!geojson.features.length) return "100%";
+  const [west, south, east, north] = bounds(geojson);
+  const width = (east - west) * Math.cos((south + north) / 2 * Math.PI / 180);
+  const height = north - south;
+  const fits = Math.min((box.clientWidth - 32) / width, (box.clientHeight - 28) / height);
+  return Math.max(width, height) * fits;
+}
+
 // Where the name of a village hides no badge: a grid of it without alarms, or else below its middle.
 function clear(label, byName) {
   return label.in.find(each => !byName.get(each.grid)?.worst)?.at ?? label.at;
@@ -106,7 +135,11 @@ function soon() {
 }
 
 document.body.addEventListener("gw:alarm", soon);
-window.addEventListener("resize", () => chart?.resize());
+window.addEventListener("resize", () => {
+  if (!chart) return;
+  chart.resize();
+  draw(JSON.parse(known));
+});
 setInterval(soon, 60_000);
 load().then(() => chart?.on("click", ({ data }) => {
   if (data?.device && box.dataset.links !== "no") location.assign(`/devices/${encodeURIComponent(data.device.id)}`);

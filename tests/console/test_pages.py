@@ -436,6 +436,14 @@ def test_an_order_through_all_steps_by_three_roles(visitor: Visitor, township: T
     assert acts(wang, 1) == set()
 
 
+def test_an_order_in_english_names_its_rule_in_english(visitor: Visitor, township: Township) -> None:
+    township.flood()
+    assert "圩内水位超最高控制水位" in visitor("wang").get("/orders/1").text
+    html = in_english(visitor("wang")).get("/orders/1").text
+    assert "Polder level above its limit" in html
+    assert "圩内水位超最高控制水位" not in html
+
+
 def test_somebody_was_faster(visitor: Visitor, township: Township) -> None:
     township.flood()
     wang = visitor("wang")
