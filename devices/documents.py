@@ -105,6 +105,9 @@ def parse(text: str, file: str) -> Document:
 
 def check(document: Document, model: type[M], path: Path = ()) -> M:
     """The document as the model. Raises DocumentError with every mistake and its place."""
+    if document.data is None:
+        wanted = ", ".join(name for name, field in model.model_fields.items() if field.is_required())
+        raise DocumentError([Mistake(document.file, 1, 1, f"nothing in it; expected {wanted or 'a mapping'}")])
     try:
         return model.model_validate(document.data)
     except ValidationError as error:

@@ -102,8 +102,10 @@ def read_town(files: Mapping[str, str]) -> Town:
     town = devices = None
     devices_document: Document | None = None
     grids: dict[str, Grid] = {}
+    if "town.yaml" not in files:
+        mistakes.append(Mistake("town.yaml", 0, 0, "there is no such file in the town's folder"))
     try:
-        town = check(parse(files.get("town.yaml", ""), "town.yaml"), TownFile)
+        town = check(parse(files["town.yaml"], "town.yaml"), TownFile) if "town.yaml" in files else None
     except DocumentError as error:
         mistakes += error.mistakes
     try:

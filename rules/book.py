@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from devices.documents import Document, DocumentError, Mistake, Model, Path, check, parse
 from devices.instants import format_duration, parse_duration
@@ -134,11 +135,10 @@ def load(files: Mapping[str, str]) -> RuleBook:
     for file, text in files.items():
         try:
             document = parse(text, file)
-            entries = check(document, RuleFile).rules
         except DocumentError as error:
             mistakes += error.mistakes
             continue
-        for index, entry in enumerate(entries):
+        for index, entry in _entries(document, mistakes):
             place = document.mistake(("rules", index, "id"), f"rule {entry.id!r} stands twice")
             if entry.id in where:
                 first = where[entry.id]
@@ -152,6 +152,20 @@ def load(files: Mapping[str, str]) -> RuleBook:
     if mistakes:
         raise DocumentError(mistakes)
     return RuleBook(rules, dict(files))
+
+
+def _entries(document: Document, mistakes: list[Mistake]) -> list[tuple[int, RuleEntry]]:
+    """The entries of a file; where one has a mistake the others are read all the same, so that theirs are told too."""
+    try:
+        return list(enumerate(check(document, RuleFile).rules))
+    except DocumentError as error:
+        mistakes += error.mistakes
+    raw = document.data.get("rules") if isinstance(document.data, dict) else None
+    found: list[tuple[int, RuleEntry]] = []
+    for index, each in enumerate(raw if isinstance(raw, list) else []):
+        with suppress(ValidationError):
+            found.append((index, RuleEntry.model_validate(each)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
