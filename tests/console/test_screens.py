@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from sqlalchemy import select
 
 from alerts.roles import Actor, Role
+from devices.instants import MINUTE
 from flow import access, desk
 from flow.orders import act_on_order
 from store.records.tables import alarms, audit, orders
@@ -88,6 +89,17 @@ def test_a_new_alarm_appears_without_reload(township: Township, open_screen: Ope
     expect(row.get_by_test_id("reason")).to_have_text("圩内水位 3.52 m > 最高控制水位 3.50 m 已 1 分钟")
     expect(screen.get("standing")).to_have_attribute("data-unacknowledged", "1")
     assert screen.page.evaluate("window.notReloaded")
+
+
+def test_ten_alarms_fit_on_the_desk(township: Township, open_screen: OpenScreen) -> None:
+    a_busy_night(township)
+    township.now += 161 * MINUTE
+    screen = open_screen("wang")
+    screen.open("/")
+    rows = [row.bounding_box() for row in screen.get("alarm-row").all()]
+    assert rows[0] is not None
+    room = SIZES["desk"][1] - rows[0]["y"]
+    assert all(row is not None and 10 * row["height"] <= room for row in rows), rows
 
 
 def test_one_press_acknowledges(township: Township, open_screen: OpenScreen) -> None:
