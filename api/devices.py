@@ -21,6 +21,7 @@ from devices.registry import DeviceStatus
 from flow.installation import Installation
 from flow.persons import see_person
 from store.records.devices import DeviceRow, get_device, grids_under, list_devices, list_grids
+from store.records.pages import MAX_LIMIT, decode_cursor, page_of
 
 router = APIRouter(tags=["devices"], responses=describe(401, 403))
 
@@ -135,11 +136,13 @@ async def reject_device(here: Here, caller: Annotated[Actor, Depends(may("device
     return await _set_status(here, caller, device_id, DeviceStatus.REJECTED)
 
 
-@router.get("/grids", summary="The grid tree / 网格", tags=["devices"])
-def see_grids(here: Here, _caller: Caller) -> Listed[Grid]:
-    """Whole and unpaged: a township has some hundred grids."""
+@router.get("/grids", summary="The grid tree / 网格", tags=["devices"], responses=describe(422))
+def see_grids(here: Here, _caller: Caller, limit: Limit = MAX_LIMIT, cursor: Cursor = None) -> Listed[Grid]:
+    """By id; a township has some hundred grids, which are one page."""
+    after = "" if cursor is None else decode_cursor(cursor, str)[0]
     with here.records.connect() as tx:
-        return Listed(items=[Grid.model_validate(grid) for grid in list_grids(tx)])
+        found = [grid for grid in list_grids(tx) if grid.id > str(after)]
+    return listed(page_of(found, limit, lambda grid: [grid.id]), Grid.model_validate)
 
 
 async def _set_status(here: Installation, actor: Actor, device_id: str, status: DeviceStatus) -> Device:

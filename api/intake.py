@@ -11,10 +11,11 @@ from pydantic import Field
 from alerts.refusals import Invalid, NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.privacy import hides, refuse_hidden
+from api.privacy import hides, is_personal, kind_is_personal, refuse_hidden
 from api.problems import describe
 from api.shapes import Cursor, Instant, InstantGiven, Limit, Listed, Out, listed
 from devices.instants import DAY
+from devices.kinds import KINDS
 from flow.installation import Installation
 from flow.ledger import COLUMNS, LedgerRow
 from store.records.pages import decode_cursor, encode_cursor
@@ -32,6 +33,7 @@ class RefusedPacket(Out):
     device: str | None = Field(description="null where it could not be told")
     payload: str = Field(description="As text, undecodable bytes replaced")
     payload_base64: str = Field(description="As it came")
+    masked: bool = Field(description="About a personal device: topic, detail and payload are left empty for everyone")
 
 
 class Counts(Out):
@@ -54,7 +56,7 @@ class LedgerHour(Counts):
 
 
 class LedgerPage(Listed[LedgerHour]):
-    total: Counts = Field(description="Sum over the whole span, not only this page")
+    total: Counts = Field(description="Sum over the whole span, not only this page, of what the caller may see")
 
 
 @router.get("/refused", summary="Refused packets / 拒收记录")
@@ -93,10 +95,11 @@ def see_ledger(
     start = max(0, end - DAY) if start is None else start
     if start >= end:
         raise Invalid("empty_span", "from 必须早于 to", "`from` must be earlier than `to`")
-    rows = here.ledger(device=number, start=start, end=end)
+    everything = here.ledger(device=number, start=start, end=end)
+    rows = [row for row in everything if not hides(caller, here.registry, _id(here, row.device))]
     total = Counts(**{name: sum(getattr(row, name) for row in rows) for name in COLUMNS})
     after = (-1, -2) if cursor is None else decode_cursor(cursor, int, int)
-    shown = [r for r in rows if (r.hour, r.device) > after and not hides(caller, here.registry, _id(here, r.device))]
+    shown = [row for row in rows if (row.hour, row.device) > after]
     last = shown[limit - 1] if len(shown) > limit else None
     return LedgerPage(
         items=[_hour(here, row) for row in shown[:limit]],
@@ -106,16 +109,26 @@ def see_ledger(
 
 
 def _packet(here: Installation, row: RefusedRow) -> RefusedPacket:
+    masked = _about_a_person(here, row)
+    payload = b"" if masked else row.payload
     return RefusedPacket(
         id=row.id,
         at=row.at,
-        topic=row.topic,
+        topic="" if masked else row.topic,
         reason=row.reason,
-        detail=row.detail,
+        detail="" if masked else row.detail,
         device=_id(here, row.device),
-        payload=row.payload.decode(errors="replace"),
-        payload_base64=base64.b64encode(row.payload).decode(),
+        payload=payload.decode(errors="replace"),
+        payload_base64=base64.b64encode(payload).decode(),
+        masked=masked,
     )
+
+
+def _about_a_person(here: Installation, row: RefusedRow) -> bool:
+    """By its device, or where that could not be told by the kind in its topic."""
+    if row.device >= 0 and is_personal(here.registry.devices[row.device]):
+        return True
+    return any(kind_is_personal(part) for part in row.topic.split("/") if part in KINDS)
 
 
 def _hour(here: Installation, row: LedgerRow) -> LedgerHour:

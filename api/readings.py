@@ -11,7 +11,7 @@ from pydantic import Field
 
 from alerts.refusals import Invalid, NotFound
 from api.caller import Caller, Here
-from api.privacy import hides, refuse_hidden
+from api.privacy import hides, is_personal, refuse_hidden
 from api.problems import describe
 from api.shapes import Cursor, Duration, Instant, InstantGiven, Listed, Out
 from devices.batch import Quality
@@ -19,12 +19,15 @@ from devices.instants import DAY, HOUR, SECOND
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, DeviceStatus
 from flow.installation import Installation
+from flow.stream import AT_HOME
 from store.readings import Fn
 from store.records.pages import decode_cursor, decode_id, encode_cursor
 
 router = APIRouter(tags=["readings"], responses=describe(401, 403))
 
 MAX_POINTS = 10_000
+# Stretches of readings with nothing between that one page of buckets joins; the rest is the next page's.
+_STRETCHES = 16
 # What was just measured is meant by "now", also where the device's clock is ahead or its zone was mistaken by little.
 AHEAD = HOUR
 QUALITY = {quality: quality.name.lower() for quality in Quality}
@@ -118,7 +121,8 @@ def see_latest(
     limit: Annotated[int, Query(ge=1, le=500)] = 500,
     cursor: Cursor = None,
 ) -> Listed[Value]:
-    """By device and metric. What personal devices report is for handlers and above."""
+    """By device and metric. What personal devices report is for handlers and above, and whether a door is open or
+    somebody moves only where `device` names it."""
     after = ("", "") if cursor is None else tuple(map(str, decode_cursor(cursor, str, str)))
     wanted = [
         d
@@ -127,7 +131,11 @@ def see_latest(
         and d.status is not DeviceStatus.REJECTED and not hides(caller, here.registry, d.id)
     ]  # fmt: skip
     wanted.sort(key=lambda d: d.id)
-    found = (v for d in wanted for v in values_of(here, d) if metric in {None, v.metric} and (d.id, v.metric) > after)
+    found = (
+        v for d in wanted for v in values_of(here, d)
+        if metric in {None, v.metric} and (d.id, v.metric) > after
+        and (device is not None or not (is_personal(d) and v.metric in AT_HOME))
+    )  # fmt: skip
     items = list(islice(found, limit + 1))
     more = len(items) > limit
     last = items[limit - 1] if more else None
@@ -162,8 +170,23 @@ def _raw(here: Installation, series: int, span: _Span, limit: int) -> tuple[list
 def _buckets(
     here: Installation, series: int, span: _Span, limit: int, *, every: int, fn: Fold
 ) -> tuple[list[Point], int | None]:
-    # Whole buckets from the first: a page must not cut one in two.
-    stop = min(span.end, span.start // every * every + limit * every)
-    at, value = here.readings.aggregate(series, span.start, stop, every, Fn(fn.value))
-    points = [Point(at=a, value=v) for a, v in zip(at.tolist(), value.tolist(), strict=True)]
-    return points, stop if stop < span.end else None
+    points: list[Point] = []
+    start = _first(here, series, span.start, span.end)
+    for _ in range(_STRETCHES):
+        if start is None or len(points) == limit:
+            break
+        # Whole buckets from the first: a page must not cut one in two.
+        stop = min(span.end, start // every * every + (limit - len(points)) * every)
+        at, value = here.readings.aggregate(series, start, stop, every, Fn(fn.value))
+        points += [Point(at=a, value=v) for a, v in zip(at.tolist(), value.tolist(), strict=True)]
+        # Time without readings is skipped: seconds since 1970 are a hundred thousand pages of nothing.
+        start = _first(here, series, stop, span.end)
+    return points, start
+
+
+def _first(here: Installation, series: int, start: int, end: int) -> int | None:
+    """When the first reading of the span was measured."""
+    if start >= end:
+        return None
+    found = here.readings.range(series, start, end, 1).measured_at
+    return int(found[0]) if len(found) else None

@@ -12,10 +12,11 @@ from pydantic import Field
 from alerts.roles import Actor, Role
 from api.caller import Caller, Here, Token, may
 from api.problems import describe
-from api.shapes import MAX_ID, Duration, In, Instant, Listed, Name, Out
+from api.shapes import MAX_ID, Cursor, Duration, In, Instant, Limit, Listed, Name, Out, listed
 from devices.instants import DAY, HOUR
 from flow import access
 from store.records.access import list_wall_sessions
+from store.records.pages import decode_id, page_of
 
 router = APIRouter(tags=["session"])
 
@@ -119,11 +120,13 @@ def make_wall_token(here: Here, caller: WallIssuer, given: WallTokenWanted) -> W
     return WallTokenMade(token=made.token, expires_at=made.expires_at)
 
 
-@router.get("/tokens", summary="Wall tokens in force / 有效的大屏令牌", responses=describe(401, 403))
-def list_wall_tokens(here: Here, _caller: WallIssuer) -> Listed[WallToken]:
+@router.get("/tokens", summary="Wall tokens in force / 有效的大屏令牌", responses=describe(401, 403, 422))
+def list_wall_tokens(here: Here, _caller: WallIssuer, limit: Limit = 100, cursor: Cursor = None) -> Listed[WallToken]:
+    """Newest first."""
+    before = MAX_ID + 1 if cursor is None else decode_id(cursor)
     with here.records.connect() as tx:
-        found = list_wall_sessions(tx, here.wall())
-    return Listed(items=[WallToken.model_validate(row) for row in found])
+        found = [row for row in list_wall_sessions(tx, here.wall()) if row.id < before]
+    return listed(page_of(found, limit, lambda row: [row.id]), WallToken.model_validate)
 
 
 @router.delete(

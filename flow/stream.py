@@ -48,6 +48,8 @@ MAX_CLIENTS = 200
 # What of an event of a personal device (an elder's door) everyone may know: that there is one, and in which grid.
 PUBLIC_KEYS = frozenset({"id", "rule", "alarm", "act", "state", "step", "active", "priority", "category", "grid",
                          "version"})  # fmt: skip
+# What a personal device says of who is at home: for those who ask for one device by name, in no list and no stream.
+AT_HOME = frozenset({"open", "motion"})
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +165,8 @@ class Hub:
         return await asyncio.to_thread(self._is_kept, last)
 
     def series_shown(self, *, personal: bool) -> Bool:
-        """Which series may be sent as latest values: no events, nothing rejected, personal devices only if asked."""
+        """Which series may be sent as latest values: no events, nothing rejected, personal devices only if asked
+        and then not who is at home."""
         size = len(self.registry.series_device)
         key = (size, self._polls // MASKS_EVERY)
         if key != self._masks_key:
@@ -171,7 +174,9 @@ class Hub:
             value = np.array([not m.startswith(EVENT) for m in self.registry.series_metric[:size]], bool)
             shown = np.array([d.status is not DeviceStatus.REJECTED for d in self.registry.devices], bool)
             public = np.array([not KINDS[d.kind].personal for d in self.registry.devices], bool)
-            self._masks = (value & (shown & public)[devices], value & shown[devices])
+            at_home = np.array([m in AT_HOME for m in self.registry.series_metric[:size]], bool)
+            handlers = value & shown[devices] & (public[devices] | ~at_home)
+            self._masks = (value & (shown & public)[devices], handlers)
             self._masks_key = key
         return self._masks[personal]
 

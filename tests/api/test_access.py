@@ -16,6 +16,7 @@ from flow import access, passwords
 from flow.passwords import needs_new_hash
 from store.records.database import migrate, open_records, write
 from store.records.tables import audit, sessions, users
+from tests.api.centre import Centre
 
 NOW = 1_782_864_000_000_000
 ADMIN = Actor("admin", Role.ADMIN)
@@ -227,3 +228,17 @@ def test_hashes_have_todays_parameters(records: Engine) -> None:
         stored = tx.execute(select(users.c.password)).scalars().all()
     assert not any(needs_new_hash(hashed) for hashed in stored)
     assert needs_new_hash("$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$" + "A" * 43)
+
+
+def test_wall_tokens_and_grids_come_in_pages(centre: Centre) -> None:
+    for label in ("一", "二", "三"):
+        centre.post("officer", "/tokens", {"label": label}, status=201)
+    for path in ("/tokens", "/grids"):
+        whole = centre.get("officer", path)
+        assert (len(whole["items"]), whole["next"]) == (3, None)
+        first = centre.get("officer", path, limit=2)
+        rest = centre.get("officer", path, limit=2, cursor=first["next"])
+        assert ([*first["items"], *rest["items"]], rest["next"]) == (whole["items"], None)
+        assert len({item["id"] for item in whole["items"]}) == 3
+        for bad in ("limit=501", "cursor=garbage"):
+            assert centre.ask("GET", f"/api/v1{path}?{bad}", token=centre.token("officer")).status_code == 422

@@ -116,3 +116,17 @@ def test_below_handler_an_elders_order_filed_by_hand_is_one_more_in_its_grid(cen
             assert not [word for word in PRIVATE if word in str(shown)], (person, path)
         assert (shown["title"], shown["grid"], shown["history"]) == ("老人长时间未活动", "east", [])
     assert centre.get("handler", f"/orders/{order}")["latitude"] == 30.91
+
+
+def test_who_is_at_home_is_in_no_list_of_latest_values(centre: Centre) -> None:
+    listed = centre.get("officer", "/readings/latest")["items"]
+    assert {v["metric"] for v in listed if v["device"] == "door-1"} == {"tamper", "battery"}
+    assert centre.get("officer", "/readings/latest", kind="door_sensor", metric="open")["items"] == []
+    asked = centre.get("officer", "/readings/latest", device="door-1", metric="open")["items"]
+    assert [v["value"] for v in asked] == [1.0]
+
+
+def test_below_handler_the_ledgers_total_leaves_personal_devices_out(centre: Centre) -> None:
+    seen, known = centre.get("viewer", "/ledger"), centre.get("handler", "/ledger")
+    assert seen["total"]["received"] == sum(hour["received"] for hour in seen["items"])
+    assert known["total"]["received"] > seen["total"]["received"]

@@ -99,6 +99,20 @@ def test_pages_of_buckets_lose_nothing_and_cut_no_bucket(centre: Centre) -> None
     assert pages > 3
 
 
+@pytest.mark.parametrize("limit", [1, 3, 10_000])
+def test_pages_of_buckets_skip_time_without_readings(centre: Centre, limit: int) -> None:
+    sent = fill(centre, 4)
+    centre.now += 200 * DAY
+    sent.append((to_iso(centre.level(3.0)), 3.0))
+    found, cursor, pages = [], None, 0
+    while pages == 0 or cursor:
+        page = ask(centre, every="1s", start=0, limit=limit, **({"cursor": cursor} if cursor else {}))
+        found += points(page)
+        cursor, pages = page["next"], pages + 1
+        assert pages < 6
+    assert found == sent
+
+
 def test_never_more_than_ten_thousand_points(centre: Centre) -> None:
     sent = fill(centre, 10_050)
     first = ask(centre, start=START // MILLISECOND)
@@ -175,3 +189,14 @@ def test_refused_packets_with_their_bytes(centre: Centre) -> None:
     rest = centre.get("handler", "/refused", cursor=found["next"])
     assert (len(rest["items"]), rest["next"]) == (1, None)
     assert centre.get("handler", "/refused", reason="nothing-like-it")["items"] == []
+
+
+def test_refused_packets_of_personal_devices_are_counted_not_shown(centre: Centre) -> None:
+    centre.send("door-1", b"\xff opened", kind="door_sensor")
+    centre.send("door-9", b"{door_opened", kind="door_sensor")
+    for person in ("handler", "admin"):
+        for packet in centre.get(person, "/refused")["items"]:
+            hidden = (packet["topic"], packet["detail"], packet["payload"], packet["payload_base64"])
+            assert (hidden, packet["masked"]) == (("", "", "", ""), True)
+            assert packet["reason"]
+        assert len(centre.get(person, "/refused", device="door-1")["items"]) == 1

@@ -51,7 +51,7 @@ class Town:
         self.registry.put(Device(0, "ps-01", "qidu", "pump_station"))
         self.registry.put(Device(1, "door-01", "qidu", "door_sensor"))
         self.registry.put(Device(2, "stranger", "qidu", "equipment", status=DeviceStatus.REJECTED))
-        for device, metric in ((0, "level_inside"), (1, "open"), (1, "event:door_opened"), (2, "temperature")):
+        for device, metric in ((0, "level_inside"), (1, "battery"), (1, "event:door_opened"), (2, "temperature")):
             self.registry.series(device, metric)
         self.latest = Latest(np.full(4, NOW, np.int64), np.array([3.1, 1.0, 1.0, 20.0]), np.zeros(4, np.uint8))
 
@@ -329,7 +329,7 @@ def test_latest_values_come_without_id_throttled_and_only_what_changed(
 
     async def scenario(hub: Hub) -> None:
         client = await Client(hub, values=True).read(lambda c: len(values(c)) == 2)
-        assert values(client) == [("ps-01", "level_inside", 3.1), ("door-01", "open", 1.0)]
+        assert values(client) == [("ps-01", "level_inside", 3.1), ("door-01", "battery", 1.0)]
         begun = asyncio.get_running_loop().time()
         for i in range(50):
             town.latest.measured_at[0] += 1
@@ -400,3 +400,16 @@ def test_streams_end_when_the_hub_does(town: Town) -> None:
         assert hub.clients == 0
 
     asyncio.run(scenario())
+
+
+def test_latest_values_never_say_who_is_at_home(town: Town) -> None:
+    town.registry.series(1, "open")
+    town.registry.series(1, "motion")
+    town.latest = Latest(np.full(6, NOW, np.int64), np.ones(6), np.zeros(6, np.uint8))
+
+    async def scenario(hub: Hub) -> None:
+        for asked in (None, frozenset({"door-01", "ps-01"})):
+            client = await Client(hub, values=True, devices=asked).read(lambda c: bool(values(c)))
+            assert {metric for _, metric, _ in values(client)} == {"level_inside", "battery"}
+
+    with_hub(town, scenario)
