@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from anyio import CapacityLimiter
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api import alarms, devices, events, health, intake, metrics, occurrences, orders, readings, sessions, users
+from api.arguments import refuse_unknown_query
 from api.bodies import BoundedBodies
 from api.problems import Problem, add_problems, describe
 from api.unmatched import refuse_unmatched
@@ -64,7 +65,7 @@ def create_app(installation: Installation) -> FastAPI:
     app.state.metrics = metrics.Metrics(installation)
     app.add_middleware(BoundedBodies)
     add_problems(app)
-    api = APIRouter(prefix="/api/v1")
+    api = APIRouter(prefix="/api/v1", dependencies=[Depends(refuse_unknown_query)])
     for module in ROUTERS:
         api.include_router(module.router)
     app.include_router(api)

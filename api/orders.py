@@ -11,9 +11,9 @@ from alerts.orders import Act, CloseBy, OrderState, Source, Step
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.privacy import hides_order, kind_is_personal
+from api.privacy import hides_order, kind_is_personal, refuse_hidden
 from api.problems import describe
-from api.shapes import MAX_ID, Cursor, In, Instant, Limit, Listed, Note, Out, listed
+from api.shapes import MAX_ID, Cursor, In, Instant, Limit, Line, Lines, Listed, Note, Out, listed
 from flow import orders
 from rules.rule import Priority
 from store.records.devices import grids_under
@@ -22,7 +22,7 @@ from store.records.orders import OrderRow, chain, get_order, list_orders, order_
 router = APIRouter(tags=["orders"], responses=describe(401, 403, 422))
 
 OrderId = Annotated[int, Path(ge=1, le=MAX_ID)]
-Title = Annotated[str, Field(min_length=1, max_length=orders.MAX_TITLE)]
+Title = Annotated[Line, Field(min_length=1, max_length=orders.MAX_TITLE)]
 
 
 class Order(Out):
@@ -105,10 +105,10 @@ class OrderView(OrderNow):
 class OrderWanted(In):
     category: Annotated[str, Field(min_length=1, max_length=64)]
     title: Title
-    description: Annotated[str, Field(max_length=orders.MAX_DESCRIPTION)] = ""
+    description: Annotated[Lines, Field(max_length=orders.MAX_DESCRIPTION)] = ""
     source: Source = Source.DUTY
     priority: Priority = Priority.MEDIUM
-    external_id: Annotated[str | None, Field(min_length=1, max_length=orders.MAX_EXTERNAL)] = None
+    external_id: Annotated[Line | None, Field(min_length=1, max_length=orders.MAX_EXTERNAL)] = None
     device: Annotated[str | None, Field(max_length=64)] = None
     grid: Annotated[str | None, Field(max_length=64)] = None
     latitude: Annotated[float | None, Field(ge=-90, le=90)] = None
@@ -132,11 +132,14 @@ def see_orders(  # noqa: PLR0913 - the filters of the list
     step: Step | None = None,
     assignee: Annotated[str | None, Query(max_length=64)] = None,
     category: Annotated[str | None, Query(max_length=64, description="Or a group, such as flood")] = None,
+    device: Annotated[str | None, Query(max_length=64)] = None,
     grid: Annotated[str | None, Query(max_length=64, description="This grid and all below it")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Listed[Order]:
     """Newest first."""
+    if device is not None:
+        refuse_hidden(caller, here.registry.get(device))
     with here.records.connect() as tx:
         found = list_orders(
             tx,
@@ -144,6 +147,7 @@ def see_orders(  # noqa: PLR0913 - the filters of the list
             step=step,
             assignee=assignee,
             category=category,
+            device=device,
             grid=None if grid is None else grids_under(tx, grid),
             limit=limit,
             cursor=cursor,

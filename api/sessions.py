@@ -12,7 +12,7 @@ from pydantic import Field
 from alerts.roles import Actor, Role
 from api.caller import Caller, Here, Token, may
 from api.problems import describe
-from api.shapes import MAX_ID, Cursor, Duration, In, Instant, Limit, Listed, Name, Out, listed
+from api.shapes import MAX_ID, Cursor, Duration, In, Instant, Limit, Line, Listed, Name, Out, listed
 from devices.instants import DAY, HOUR
 from flow import access
 from store.records.access import list_wall_sessions
@@ -50,7 +50,7 @@ class PasswordChange(In):
 
 
 class WallTokenWanted(In):
-    label: str = Field(default="", max_length=64, examples=["大厅大屏"])
+    label: Line = Field(default="", max_length=64, examples=["大厅大屏"])
     lasts: Duration = Field(default=365 * DAY, ge=HOUR, le=access.MAX_WALL)
 
 

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso, parse_duration, to_iso
 from store.records.pages import MAX_LIMIT, Page
@@ -81,6 +90,23 @@ def listed(page: Page[T], show: Callable[[T], M]) -> Listed[M]:
 
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT, description="Items on a page")]
-Cursor = Annotated[str | None, Query(max_length=1024, description="`next` of the page before")]
-Name = Annotated[str, Field(min_length=1, max_length=64)]
-Note = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+# A form with nothing filled in sends the names all the same.
+Cursor = Annotated[
+    str | None,
+    Query(max_length=1024, description="`next` of the page before; empty: the first page"),
+    AfterValidator(lambda given: given or None),
+]
+# Control characters rearrange the line or the terminal they are shown in; lines need their ends.
+Line = Annotated[str, AfterValidator(lambda text: _without(_CONTROL, text))]
+Lines = Annotated[str, AfterValidator(lambda text: _without(_CONTROL_IN_LINES, text))]
+Name = Annotated[Line, Field(min_length=1, max_length=64)]
+Note = Annotated[Lines, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL_IN_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+
+def _without(refused: re.Pattern[str], text: str) -> str:
+    if refused.search(text):
+        raise ValueError("control characters are not allowed")
+    return text

@@ -10,7 +10,7 @@ from pydantic import Field
 from alerts.roles import Actor, Role
 from api.caller import Here, may
 from api.problems import describe
-from api.shapes import Cursor, In, Instant, Limit, Listed, Name, Out, listed
+from api.shapes import Cursor, In, Instant, Limit, Line, Listed, Name, Out, listed
 from flow import access
 from store.records.access import list_users
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["users"], responses=describe(401, 403))
 
 Manager = Annotated[Actor, Depends(may("users.manage"))]
 NewPassword = Annotated[str, Field(min_length=8, max_length=256)]
-DisplayName = Annotated[str, Field(max_length=64)]
+DisplayName = Annotated[Line, Field(max_length=64)]
 
 
 class User(Out):

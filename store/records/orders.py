@@ -118,6 +118,7 @@ def list_orders(  # noqa: PLR0913 - the filters of one list
     assignee: str | None = None,
     category: str | None = None,
     alarm: int | None = None,
+    device: str | None = None,
     grid: Collection[str] | None = None,
     open_only: bool = False,
     limit: int,
@@ -137,7 +138,8 @@ def list_orders(  # noqa: PLR0913 - the filters of one list
         query = query.where(c.grid.in_(grid))
     if open_only:
         query = query.where(c.state.not_in(FINAL))
-    query = query.where(*(column == v for column, v in ((c.assignee, assignee), (c.alarm, alarm)) if v is not None))
+    wanted_rows = ((c.assignee, assignee), (c.alarm, alarm), (c.device, device))
+    query = query.where(*(column == value for column, value in wanted_rows if value is not None))
     if cursor is not None:
         query = query.where(c.id < decode_id(cursor))
     found = _rows(tx, query.order_by(c.id.desc()).limit(limit + 1))

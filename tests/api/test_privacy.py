@@ -130,3 +130,12 @@ def test_below_handler_the_ledgers_total_leaves_personal_devices_out(centre: Cen
     seen, known = centre.get("viewer", "/ledger"), centre.get("handler", "/ledger")
     assert seen["total"]["received"] == sum(hour["received"] for hour in seen["items"])
     assert known["total"]["received"] > seen["total"]["received"]
+
+
+def test_orders_of_one_device(centre: Centre) -> None:
+    assert [o["category"] for o in centre.get("viewer", "/orders", device="ps-1")["items"]] == ["flood.polder_inside"]
+    assert [o["category"] for o in centre.get("handler", "/orders", device="door-1")["items"]] == ["elder.door"]
+    assert centre.get("viewer", "/orders", device="ps-2")["items"] == []
+    for person in BELOW_HANDLER:
+        answer = centre.ask("GET", "/api/v1/orders?device=door-1", token=centre.token(person))
+        assert answer.status_code == 403

@@ -99,6 +99,34 @@ def test_every_mistake_is_told_with_its_place_and_never_the_value(centre: Centre
     assert "hunter2" not in answer.text
 
 
+def test_a_query_parameter_nobody_knows_is_no_filter_left_out(centre: Centre) -> None:
+    answer = centre.ask("GET", "/api/v1/alarms?prioritty=high&state=UNACK", token=centre.token("viewer"))
+    problem = check(answer, 422)
+    assert [(e["place"], e["field"]) for e in problem["errors"]] == [("query", "prioritty")]
+    assert centre.ask("GET", "/api/v1/occurrences?from=0&to=9", token=centre.token("viewer")).status_code == 200
+
+
+def test_an_empty_cursor_is_the_first_page(centre: Centre) -> None:
+    for path in ("/alarms", "/orders", "/occurrences", "/devices", "/grids", "/ledger", "/readings/latest"):
+        assert centre.get("viewer", path, cursor="") == centre.get("viewer", path)
+
+
+@pytest.mark.parametrize("sign", ["\x00", "\x07", "\x1b[2J", "\x7f"])
+def test_control_characters_are_in_no_text(centre: Centre, sign: str) -> None:
+    order = {"category": "resident.report", "title": "路灯不亮", "description": "第一行\n第二行"}
+    filed = centre.post("officer", "/orders", order, status=201)
+    for name in ("title", "description", "external_id"):
+        answer = centre.ask("POST", "/api/v1/orders", token=centre.token("officer"), json=order | {name: f"路{sign}灯"})
+        problem = check(answer, 422)
+        assert [e["field"] for e in problem["errors"]] == [name]
+    answer = centre.ask(
+        "POST", f"/api/v1/orders/{filed['id']}/void", token=centre.token("officer"),
+        json={"version": filed["version"], "reason": f"误{sign}报"},
+    )  # fmt: skip
+    check(answer, 422)
+    check(centre.ask("POST", "/api/v1/orders", token=centre.token("officer"), json=order | {"title": "一\n二"}), 422)
+
+
 @pytest.mark.parametrize(
     "query",
     [
