@@ -89,13 +89,13 @@ def test_one_who_comes_back_misses_nothing(centre: Centre, how: str) -> None:
 def test_latest_values_are_on_it_unless_unwanted(centre: Centre) -> None:
     centre.level(3.1)
     centre.door_opens()
-    centre.send("door-1", {"open": True}, kind="door_sensor")
+    centre.send("door-1", {"open": True, "battery": 80}, kind="door_sensor")
     with centre.served() as url:
         with listening(url, query="", **bearer(centre, "viewer")) as listener:
             items = listener.next("latest")["items"]
             assert [(i["device"], i["value"], i["quality"]) for i in items] == [("ps-1", 3.1, "good")]
         with listening(url, query="device=door-1", **bearer(centre, "handler")) as listener:
-            assert {i["metric"] for i in listener.next("latest")["items"]} == {"open"}
+            assert {i["metric"] for i in listener.next("latest")["items"]} == {"battery"}
 
 
 def test_a_viewer_hears_nothing_of_an_elders_door(centre: Centre) -> None:
