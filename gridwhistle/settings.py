@@ -248,7 +248,7 @@ class Ingest(_Group):
         lowest=1,
         highest=5000,
     )
-    batch_rows: int = _count(20_000, "一批最多的读数个数", "... or with so many values.", lowest=1, highest=1_000_000)
+    batch_rows: int = _count(100_000, "一批最多的读数个数", "... or with so many values.", lowest=1, highest=1_000_000)
     receive_maximum: int = _count(
         65_535,
         "在途报文上限",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
@@ -18,7 +17,7 @@ from devices.kinds import KINDS
 from devices.names import is_name
 from devices.registry import Device, DeviceStatus, Registry
 from ingest.columns import Builder, digest
-from ingest.formats.native import FAR, Arrived, Route, read_events, read_readings, read_status
+from ingest.formats.native import FAR, Arrived, Route, read_events, read_readings, read_status, read_usual
 
 log = logging.getLogger("gridwhistle.decoder")
 
@@ -43,9 +42,12 @@ class _No(Exception):
         self.reason, self.detail, self.device = reason, detail, device
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    """A topic that is ours or not about readings."""
+# Takes the payload of a topic that carries no readings.
+Listener = Callable[[bytes], None]
+
+
+def _ignore(_payload: bytes) -> None:
+    """For topics that are ours, or another site's clock."""
 
 
 class Decoder:
@@ -66,7 +68,9 @@ class Decoder:
         self._unknown = unknown
         self._now = now
         self._first_arrival = first_arrival
-        self._routes: dict[bytes, Route | _Ignored] = {}
+        self._routes: dict[bytes, Route | Listener] = {}
+        # Who listens to a topic that carries no readings, such as the clock; the subscriber sets it.
+        self.listeners: Callable[[bytes], Listener | None] = lambda _: None
         self._last = 0
         self._arrived = Arrived()
         if clock is not None:
@@ -86,7 +90,7 @@ class Decoder:
         route = self._routes.get(topic)
         if route is None:
             try:
-                route = self._route(topic)
+                route = self.listeners(topic) or self._route(topic)
             except _No as no:
                 shown = topic.decode(errors="backslashreplace")[:1000]
                 self.builder.refuse(shown, payload, no.reason, no.detail, no.device)
@@ -94,7 +98,8 @@ class Decoder:
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
             self._routes[topic] = route
-        if type(route) is not Route:
+        if not isinstance(route, Route):
+            route(payload)
             return
         # No two elements share an instant of arrival, so that values timed by it never replace one another. 0: the data
         # clock has not spoken yet, and what tells its own time is taken to arrive at that time.
@@ -118,13 +123,15 @@ class Decoder:
     def _read(self, route: Route, payload: bytes) -> int:
         """How many instants of arrival the packet took."""
         if route.channel == "readings":
+            if read_usual(route, payload, self._arrived, self.builder):
+                return 1
             return read_readings(route, payload, self._arrived, self.builder, self._registry)
         if route.channel == "events":
             return read_events(route, payload, self._arrived, self.builder, self._registry)
         read_status(route, payload, self.builder)
         return 0
 
-    def _route(self, topic: bytes) -> Route | _Ignored:
+    def _route(self, topic: bytes) -> Route | Listener:
         """Raises _No with the reason for a topic nobody here listens to."""
         try:
             text = topic.decode()
@@ -132,9 +139,9 @@ class Decoder:
             raise _No("bad_topic", "not UTF-8") from error
         parts = text.split("/")
         if len(parts) == 4 and parts[3] == "clock":
-            return _Ignored()  # site clocks: the subscriber takes the one it follows, the rest say nothing to us
+            return _ignore  # site clocks: the subscriber takes the one it follows, the rest say nothing to us
         if len(parts) in (6, 7) and parts[5] == "commands":
-            return _Ignored()  # sent by us
+            return _ignore  # sent by us
         if len(parts) != 6 or parts[5] not in ("readings", "events", "status"):
             raise _No("bad_topic", "expected gw/v1/{site}/{kind}/{device}/readings, events or status")
         _, _, site, kind, name, channel = parts

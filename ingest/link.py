@@ -43,13 +43,15 @@ class Refused(Exception):
 
 
 class Link(asyncio.Protocol):
-    """`connected` and `subscribed` resolve or fail; `closed` resolves with the DISCONNECT reason, None without one."""
+    """`sink` gets every PUBLISH, `heard` is called after each piece of the stream. `connected` and `subscribed` resolve
+    or fail; `closed` resolves with the DISCONNECT reason, None without one."""
 
-    def __init__(self, options: Options, version: int, sink: Sink) -> None:
+    def __init__(self, options: Options, version: int, sink: Sink, heard: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
         self._options = options
         self._version = version
         self._sink = sink
+        self._after = heard
         self._rest = b""
         self._transport: asyncio.Transport | None = None
         self._packet_id = 0
@@ -120,6 +122,7 @@ class Link(asyncio.Protocol):
             log.error("the broker sent what is not MQTT: %s", error)
             assert self._transport is not None
             self._transport.abort()
+        self._after()
 
     def _read(self, data: bytes) -> int:
         """Hand on every whole packet; how many bytes they were."""

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from devices.batch import Batch
 from ingest import wire
-from ingest.decoder import FILTERS, Decoder, read_clock
+from ingest.decoder import FILTERS, Decoder, Listener, read_clock
 from ingest.link import Link, Options, Refused
 
 log = logging.getLogger("gridwhistle.subscriber")
@@ -66,9 +66,13 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """A batch is handed over when it has `rows` values or its first one is `after_s` old."""
+    """A batch is handed over when it has `rows` values or its first one is `after_s` old.
 
-    rows: int = 20_000
+    Under load batches grow while the one before settles; with room for fewer than a few hundred milliseconds of the
+    broker's rate the socket is paused and the rate falls (measured: 20,000 rows 120k messages a second, 100,000 160k).
+    """
+
+    rows: int = 100_000
     after_s: float = 0.05
 
 
@@ -101,6 +105,7 @@ class Subscriber:
         self._address = address
         self._options = options
         self._decoder = decoder
+        decoder.listeners = self._listener
         self._centre = centre
         self._now = now
         self._flush = flush or Flush()
@@ -119,7 +124,6 @@ class Subscriber:
         self.drained = False
         self.lag_s = 0.0
         self.trouble: str | None = "not connected yet"
-        self.messages = 0
 
     async def run(self) -> None:
         """Until `stop`; raises SessionTaken. Reconnects by itself, with back-off and jitter."""
@@ -172,7 +176,7 @@ class Subscriber:
         """Connect, subscribe and stay until it ends; the DISCONNECT reason."""
         loop = asyncio.get_running_loop()
         make = loop.create_connection(
-            lambda: Link(self._options, self._version, self._receive),
+            lambda: Link(self._options, self._version, self._decoder.feed, self._received),
             self._address.host,
             self._address.port,
             ssl=self._address.tls,
@@ -215,14 +219,13 @@ class Subscriber:
             if oldest is not None:
                 self.lag_s = asyncio.get_running_loop().time() - oldest
 
-    def _receive(self, topic: bytes, payload: bytes, first: int, packet_id: int) -> None:
-        self.messages += 1
+    def _listener(self, topic: bytes) -> Listener | None:
         if self._clock_topic is not None and self._clock_topic.fullmatch(topic):
-            self._receive_clock(payload, packet_id)
-        elif topic == self._marker_topic:
-            self._receive_marker(payload, packet_id)
-        else:
-            self._decoder.feed(topic, payload, first, packet_id)
+            return self._receive_clock
+        return self._receive_marker if topic == self._marker_topic else None
+
+    def _received(self) -> None:
+        """After each piece of the stream: hand over what has grown enough, or see that it is handed over in time."""
         builder = self._decoder.builder
         if len(builder.series) >= self._flush.rows:
             self._due = True
@@ -231,12 +234,12 @@ class Subscriber:
         elif self._timer is None and builder:
             self._timer = asyncio.get_running_loop().call_later(self._flush.after_s, self._fall_due)
 
-    def _receive_clock(self, payload: bytes, packet_id: int) -> None:
+    def _receive_clock(self, payload: bytes) -> None:
         at = read_clock(payload)
         self._seal()
         if at is not None and self._data_clock is not None:
             self._data_clock(at)
-        self._sealed.append(_Sealed(None, [packet_id] if packet_id else [], self._link, self._now(), "clock"))
+        self._sealed.append(_Sealed(None, [], self._link, self._now(), "clock"))
         self._wake.set()
         self._hold()
 
@@ -246,9 +249,7 @@ class Subscriber:
         if self._link is not None and ((full and self._sealed) or len(self._sealed) >= MOST_SEALED):
             self._link.pause()
 
-    def _receive_marker(self, payload: bytes, packet_id: int) -> None:
-        if packet_id:
-            self._decoder.builder.packet_ids.append(packet_id)
+    def _receive_marker(self, payload: bytes) -> None:
         sent = self._markers.pop(payload, None)
         if sent is None:
             return  # of an earlier connection

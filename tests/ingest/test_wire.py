@@ -30,7 +30,7 @@ def read(data: bytes, cuts: list[int], version: int) -> Heard:
     heard: Heard = []
 
     async def make() -> Link:
-        return Link(Options("t", 100), version, lambda *packet: heard.append(packet))
+        return Link(Options("t", 100), version, lambda *packet: heard.append(packet), lambda: None)
 
     link = asyncio.run(make())
     rest, last = b"", 0
@@ -69,7 +69,7 @@ def test_bytes_that_are_not_mqtt_end_the_link_and_nothing_else(data: bytes, vers
     heard: Heard = []
 
     async def feed() -> None:
-        link = Link(Options("t", 100), version, lambda *packet: heard.append(packet))
+        link = Link(Options("t", 100), version, lambda *packet: heard.append(packet), lambda: None)
         try:
             link._read(data)
         except (wire.ProtocolError, IndexError):
