@@ -67,7 +67,7 @@ SNAPSHOT_EVERY = 30  # ticks
 
 
 class Locked(Exception):
-    """Another service runs over this data folder."""
+    """The data folder is not to be had: another service runs over it, or it cannot be made or written."""
 
 
 class Service:
@@ -351,8 +351,12 @@ def read_the_town(settings: Settings) -> Town | None:
 @contextmanager
 def data_folder(folder: Path) -> Iterator[None]:
     """The folder, made if absent and locked. Raises Locked."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (folder / "lock").open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        opened = (folder / "lock").open("w")
+    except OSError as error:
+        raise Locked(f"{folder}: {error.strerror}") from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -393,7 +397,7 @@ async def _run(settings: Settings, embedded_broker: bool) -> int:
                 print(f"首次启动：用户 admin，密码 {service.admin_password}（只显示这一次）", file=sys.stderr)
                 print(f"First start: user admin, password {service.admin_password} (shown once)", file=sys.stderr)
             await service.run(lambda: print(f"ready {service.url}", flush=True))
-    except* (Locked, DocumentError, StoreUnavailable, OSError) as errors:
+    except* (Locked, DocumentError, StoreUnavailable) as errors:
         status = _say(errors, 2)
     except* (SessionTaken, BrokerFailed) as errors:
         status = _say(errors, 1)
