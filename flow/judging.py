@@ -15,10 +15,11 @@ from sqlalchemy import Connection, select
 
 from devices.batch import I32, I64, U8, Arrival, Batch, Bool, EventRow, Quality, Refused
 from devices.faults import Fault
-from devices.instants import MINUTE, to_iso
+from devices.instants import to_iso
 from devices.names import topic
 from devices.presence import Heard
 from devices.registry import Registry
+from flow.alarms import LATE_AFTER
 from flow.classify import Change, Find, Newest, Verdict, classify
 from flow.ledger import COLUMNS
 from flow.service_alarms import clock_transitions, range_transitions, silence_transitions
@@ -29,7 +30,6 @@ from store.records.tables import events as events_table
 if TYPE_CHECKING:
     from flow.memory import Limits, Memory
 
-LATE_AFTER = 10 * MINUTE
 DERIVED = "derived"
 # Keys looked up in one statement; SQLite takes at most 32,766 bound values.
 KEYS_AT_ONCE = 5_000
