@@ -48,7 +48,7 @@ from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, wall
 from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.settings import DEFAULT_ZONE, ClockSource, Settings
-from ingest.decoder import Decoder, UnknownDevices
+from ingest.decoder import Decoder
 from ingest.link import Options
 from ingest.subscriber import Address, Flush, SessionTaken, Subscriber
 from notify.channels import open_channels
@@ -130,7 +130,7 @@ class Service:
         self.centre.remember_standing(_standing_of_installation(self.records))
         self.decoder = Decoder(
             memory.registry,
-            unknown=UnknownDevices(settings.unknown_devices.value),
+            unknown=settings.unknown_devices,
             now=self.heard_clock,
             first_arrival=self.settler.first_arrival,
             clock=limits.clock,

@@ -29,6 +29,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from devices.instants import DAY, HOUR, MINUTE, format_duration, parse_duration
 from devices.names import is_name
+from ingest.decoder import UnknownDevices
 
 DEFAULT_ZONE = "Asia/Shanghai"
 
@@ -52,12 +53,6 @@ _DURATION = "a duration such as 90s, 5m, 1h30m or 7d"
 class ClockSource(StrEnum):
     WALL = "wall"
     DATA = "data"  # the last instant published on gw/v1/{site}/clock
-
-
-class UnknownDevices(StrEnum):
-    QUARANTINE = "quarantine"
-    ACCEPT = "accept"
-    REFUSE = "refuse"
 
 
 class LogLevel(StrEnum):

@@ -114,15 +114,7 @@ def _learn(route: Route, element: dict[str, Any]) -> None:
 
 def read_readings(route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry) -> int:
     """Elements added; each takes one microsecond of arrival, so that no two share an instant by arriving together."""
-    found = _parse(route, payload, builder)
-    if found is _REFUSED:
-        return 0
-    elements = [found] if type(found) is dict else found
-    if type(elements) is not list:
-        builder.refuse(
-            route.topic, payload, "malformed", "expected a JSON object or a list of them", route.device.number
-        )
-        return 0
+    elements = _elements(route, payload, builder)
     timed_by_arrival = False
     for position, element in enumerate(elements):
         if type(element) is not dict:
@@ -132,8 +124,8 @@ def read_readings(route: Route, payload: bytes, arrived: Arrived, builder: Build
         timed_by_arrival |= _read_element(route, element, arrived, builder, registry, position)
     if timed_by_arrival and arrived.packet_id:
         builder.remember(arrived.packet_id, payload, arrived.received_at)
-    if type(found) is dict:
-        _learn(route, found)
+    if len(elements) == 1 and type(elements[0]) is dict:
+        _learn(route, elements[0])
     return len(elements)
 
 
@@ -226,15 +218,7 @@ def _drop(route: Route, element: dict[str, Any], builder: Builder, before: int, 
 
 
 def read_events(route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry) -> int:
-    found = _parse(route, payload, builder)
-    if found is _REFUSED:
-        return 0
-    elements = [found] if type(found) is dict else found
-    if type(elements) is not list:
-        builder.refuse(
-            route.topic, payload, "malformed", "expected a JSON object or a list of them", route.device.number
-        )
-        return 0
+    elements = _elements(route, payload, builder)
     timed_by_arrival = False
     for position, element in enumerate(elements):
         timed_by_arrival |= _read_event(route, element, arrived, builder, registry, position)
@@ -289,6 +273,18 @@ def read_status(route: Route, payload: bytes, builder: Builder) -> None:
             builder.refuse(route.topic, payload, "bad_status", "expected online or offline", route.device.number)
     if online is not None:
         builder.statuses.append(Status(route.device.number, online))
+
+
+def _elements(route: Route, payload: bytes, builder: Builder) -> list[Any]:
+    """The elements of the packet, none after a refusal."""
+    found = _parse(route, payload, builder)
+    if found is _REFUSED:
+        return []
+    elements = [found] if type(found) is dict else found
+    if isinstance(elements, list):
+        return elements
+    builder.refuse(route.topic, payload, "malformed", "expected a JSON object or a list of them", route.device.number)
+    return []
 
 
 def _parse(route: Route, payload: bytes, builder: Builder) -> Any:

@@ -16,7 +16,7 @@ from devices.instants import DAY, HOUR, MINUTE
 from devices.kinds import KINDS
 from devices.presence import MISSED_REPORTS
 from devices.registry import Registry
-from flow import judging
+from flow import alarms as recorded
 from flow.appender import REMEMBERED
 from flow.readings import REFUSED_KEPT
 from gridwhistle.broker import LIMITS
@@ -157,7 +157,7 @@ NUMBERS = [
     (2, f"`gw-backlog` at a lag over {BACKLOG_S:.0f} s", "centre.BACKLOG_S"),
     (2, f"{'four' if MOST_TAKEN == 4 else MOST_TAKEN} links in a row", "subscriber.MOST_TAKEN"),
     (2, f"closed within {TAKEN_WITHIN_S:.0f} s", "subscriber.TAKEN_WITHIN_S"),
-    (4, f"older than {judging.LATE_AFTER // MINUTE} min behind now", "judging.LATE_AFTER"),
+    (4, f"older than {recorded.LATE_AFTER // MINUTE} min behind now", "flow.alarms.LATE_AFTER"),
     (4, f"or {MISSED_REPORTS} × its interval", "presence.MISSED_REPORTS"),
     (5, f"an expiry within {MAX_SHELVED // DAY} days", "alarms.MAX_SHELVED"),
     (6, f"default {Settings().orders.watch // HOUR} h", "settings.Orders"),

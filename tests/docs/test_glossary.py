@@ -116,10 +116,6 @@ def test_every_section_is_compared() -> None:
     assert set(re.findall(r"<!-- (\w+) -->", PAGE)) == SECTIONS.keys() | ENUMS.keys()
 
 
-def test_both_folders_that_know_unknown_devices_agree() -> None:
-    assert {str(v) for v in ingest.decoder.UnknownDevices} == {str(v) for v in gridwhistle.settings.UnknownDevices}
-
-
 def test_nothing_else_refuses() -> None:
     """Were a refusal made in another file, its reason would be missing here."""
     for folder in ("ingest", "ingest/formats", "flow"):

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from devices.instants import DAY, MINUTE
-from gridwhistle.settings import Clock, ClockSource, Settings, UnknownDevices
+from gridwhistle.settings import Clock, ClockSource, Settings
 from gridwhistle.settings_sources import LEAVES, SettingsError, load, variable
+from ingest.decoder import UnknownDevices
 
 ROOT = Path(__file__).resolve().parents[2]
 
