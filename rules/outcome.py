@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from devices.batch import F64, I32, I64
+
+if TYPE_CHECKING:
+    from rules.rule import Priority
 
 # Before and after every instant; far enough from the ends of int64 that a duration may be added or subtracted.
 NEVER = -(2**61)
@@ -16,14 +20,17 @@ FAR = 2**61
 class Edge(StrEnum):
     RAISED = "raised"
     CLEARED = "cleared"
+    CHANGED = "changed"  # the severity of an alarm that stands
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One alarm of (rule, device) raised or cleared at `at`; `since` is the start of the condition.
+    """One alarm of (rule, device) raised, changed or cleared at `at`; `since` is the start of the condition.
 
-    `reason` is JSON: the rule's text, the values it saw there, how long it had to hold. `element` is the element of
-    the batch that brought it about, -1 where it was the clock or a change of the rules.
+    `device` may be a group of devices: `grid:<id>` or `group:<tag>`. `reason` is JSON: the rule's text, the values it
+    saw there, how long it had to hold; of a group the `members` for which it is true, `of` how many. `element` is the
+    element of the batch that brought it about, -1 where it was the clock or a change of the rules. `priority` None: the
+    rule's own; a rule with levels says with each transition how severe the alarm is now.
     """
 
     rule: str
@@ -36,6 +43,7 @@ class Transition:
     peak_value: float | None
     reason: Mapping[str, object]
     element: int
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)
