@@ -5,12 +5,13 @@ Durations are microseconds. A tree is never run as code: rules.logic turns its s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Order = Literal["<", "<=", ">", ">=", "==", "!="]
 Sum = Literal["+", "-", "*", "/"]
+WindowFunction = Literal["avg", "min", "max", "sum", "count", "stddev", "median", "delta", "rate", "increase"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,105 @@ class Count(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Window(Node):
+    """A number made of the metric's values in (instant - us, instant]."""
+
+    function: WindowFunction
+    metric: str
+    us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flat(Node):
+    """The metric has moved by no more than the tolerance for this long."""
+
+    metric: str
+    us: int
+    tolerance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spike(Node):
+    """The metric's newest value is more than `size` from the one before it."""
+
+    metric: str
+    size: float
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange(Node):
+    """The metric's value is outside what is plausible for the kind of device."""
+
+    metric: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast(Node):
+    """Where the trend of the last `window_us` leads in `ahead_us`."""
+
+    metric: str
+    ahead_us: int
+    window_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Between(Node):
+    """Local time of day in [start, end), over midnight where start >= end."""
+
+    start_us: int
+    end_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weekday(Node):
+    """0 is Monday."""
+
+    days: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Holiday(Node):
+    """The site's calendar says that nobody works on this local day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode(Node):
+    """One of MODES holds."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceAbsent(Node):
+    """Nothing was heard of the device for twice its interval; only inside a group."""
+
+
+@dataclass(frozen=True, slots=True)
+class ByResponse(Node):
+    """One of five constants, by the response level declared: none, IV, III, II, I."""
+
+    normal: Expression
+    iv: Expression
+    iii: Expression
+    ii: Expression
+    i: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Node):
+    """How many of several devices, or what share of them, meet a condition; stands alone as `when` or `clear`.
+
+    `tag` None: the devices of a grid; else those that carry the tag.
+    """
+
+    tag: str | None
+    condition: Expression
+    share: bool
+    op: Order
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Negate(Node):
     inner: Expression
 
@@ -111,8 +211,19 @@ class Or(Node):
     right: Expression
 
 
-Leaf = Number | Duration | Truth | Metric | Attribute | Absent | Event | Since | Count
-Expression = Leaf | Negate | Arithmetic | Compare | Not | And | Or
+Leaf = (
+    Number | Duration | Truth | Metric | Attribute | Absent | Event | Since | Count | Window | Flat | Spike | OutOfRange
+    | Forecast | Between | Weekday | Holiday | Mode | DeviceAbsent
+)  # fmt: skip
+Joined = Negate | Arithmetic | Compare | Not | And | Or | ByResponse | Group
+Expression = Leaf | Joined
+# Leaves whose truth changes with time alone, and those that a schedule or a declaration decides.
+SCHEDULED = (Between, Weekday, Holiday, Mode)
+TIMED = (Absent, DeviceAbsent, Since, Count, *SCHEDULED)
+
+# `response_3`: level III or more severe is declared; level 1 is the most severe. `response`: any level.
+RESPONSES: Mapping[str, int] = {"response": 4, "response_4": 4, "response_3": 3, "response_2": 2, "response_1": 1}
+MODES = ("flood_season", "drill", *RESPONSES)
 
 MIRROR: dict[Order, Order] = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
 
@@ -122,6 +233,10 @@ def children(node: Expression) -> tuple[Expression, ...]:
         return (node.left, node.right)
     if isinstance(node, (Negate, Not)):
         return (node.inner,)
+    if isinstance(node, ByResponse):
+        return (node.normal, node.iv, node.iii, node.ii, node.i)
+    if isinstance(node, Group):
+        return (node.condition,)
     return ()
 
 
@@ -132,8 +247,11 @@ def leaves(node: Expression) -> Iterator[Leaf]:
         at = waiting.pop()
         below = children(at)
         waiting.extend(reversed(below))
-        if not below and not isinstance(at, (Negate, Arithmetic, Compare, Not, And, Or)):
+        if not below and not isinstance(at, Joined):
             yield at
+
+
+_OF_A_METRIC = (Absent, Window, Flat, Spike, OutOfRange, Forecast)
 
 
 def series_names(node: Expression) -> list[str]:
@@ -142,7 +260,7 @@ def series_names(node: Expression) -> list[str]:
     for leaf in leaves(node):
         if isinstance(leaf, Metric):
             found[leaf.name] = None
-        elif isinstance(leaf, Absent):
+        elif isinstance(leaf, _OF_A_METRIC):
             found[leaf.metric] = None
         elif isinstance(leaf, Event):
             found[f"event:{leaf.name}"] = None
@@ -160,7 +278,7 @@ def first_metric(node: Expression) -> str | None:
     for leaf in leaves(node):
         if isinstance(leaf, Metric):
             return leaf.name
-        if isinstance(leaf, Absent):
+        if isinstance(leaf, _OF_A_METRIC):
             return leaf.metric
     return None
 

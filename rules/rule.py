@@ -18,22 +18,23 @@ from devices.batch import F64
 from devices.registry import Device
 from rules.expression import (
     MIRROR,
-    Absent,
+    TIMED,
     And,
     Arithmetic,
     Attribute,
+    ByResponse,
     Compare,
-    Count,
     Duration,
     Event,
     Expression,
+    Forecast,
+    Group,
     Metric,
     Negate,
     Not,
     Number,
     Or,
     Order,
-    Since,
     Sum,
     first_metric,
     is_constant,
@@ -65,6 +66,20 @@ class AppliesTo:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """One severity of a rule with several."""
+
+    priority: Priority
+    when: Expression
+    hold_us: int = 0
+    clear: Expression | None = None
+    name_zh: str = ""
+    name_en: str = ""
+    when_text: str = ""
+    clear_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """A line on a chart: worse is `above` or `below` it."""
 
@@ -76,7 +91,10 @@ class Limit:
 @dataclass(frozen=True)
 class Rule:
     """`clear` None means: not `when`. `max_age_us` and `max_gap_us` None means 3 times the device's interval
-    (for `max_gap_us` of a rule that reads events only: no gap); NO_GAP means never."""
+    (for `max_gap_us` of a rule that reads events only: no gap); NO_GAP means never. `repeat` (k, n): k of the last n
+    evaluations. `keep_us`: an occurrence stands at least so long. `only_in`: modes that must all hold. `levels` from
+    the mildest to the worst; `when` is then that of the first. `suppresses`: ids of rules, of a group rule alone; None is
+    every rule about absence."""
 
     id: str
     when: Expression
@@ -92,6 +110,27 @@ class Rule:
     when_text: str = ""
     clear_text: str = ""
     text: str = ""
+    repeat: tuple[int, int] | None = None
+    keep_us: int = 0
+    only_in: tuple[str, ...] = ()
+    levels: tuple[Level, ...] = ()
+    suppresses: frozenset[str] | None = None
+
+    @cached_property
+    def trees(self) -> tuple[Expression, ...]:
+        """Every condition of the rule: `when` and `clear`, of all levels."""
+        own = [(self.when, self.clear)] if not self.levels else [(level.when, level.clear) for level in self.levels]
+        return tuple(tree for pair in own for tree in pair if tree is not None)
+
+    @cached_property
+    def group(self) -> Group | None:
+        """What it says of several devices; None for a rule about one."""
+        return self.when if isinstance(self.when, Group) else None
+
+    @cached_property
+    def early(self) -> bool:
+        """A forecast: an early notice, not the alarm itself."""
+        return any(isinstance(leaf, Forecast) for tree in self.trees for leaf in leaves(tree))
 
     @cached_property
     def metric(self) -> str | None:
@@ -104,10 +143,8 @@ class Rule:
 
     @cached_property
     def series(self) -> tuple[str, ...]:
-        """Metrics and "event:<name>"s that it reads: first those of `when`, then those only `clear` reads."""
-        names = dict.fromkeys(series_names(self.when))
-        names.update(dict.fromkeys(series_names(self.clear) if self.clear else ()))
-        return tuple(names)
+        """Metrics and "event:<name>"s that it reads: first those of `when`, then those that only others read."""
+        return tuple(dict.fromkeys(name for tree in self.trees for name in series_names(tree)))
 
     @cached_property
     def gap_us(self) -> int | None:
@@ -117,23 +154,35 @@ class Rule:
 
     @cached_property
     def momentary(self) -> bool:
-        """It lives for one element: `when` needs an event and nothing says what ends it."""
+        """It lives for one element: `when` needs an event and nothing says what ends it, nor how long it stands."""
+        return self._of_an_instant and not self.keep_us
+
+    @cached_property
+    def _of_an_instant(self) -> bool:
         return self.clear is None and any(isinstance(leaf, Event) for leaf in leaves(self.when))
 
     @cached_property
     def timed(self) -> bool:
         """Judged by the clock too."""
-        trees = (self.when, self.clear) if self.clear else (self.when,)
-        return any(isinstance(leaf, (Absent, Since, Count)) for tree in trees for leaf in leaves(tree))
+        if self.repeat is not None:
+            return False
+        lingers = self._of_an_instant and self.keep_us > 0
+        return lingers or any(isinstance(leaf, TIMED) for tree in self.trees for leaf in leaves(tree))
 
     @cached_property
     def fingerprint(self) -> str:
-        meaning = repr((self.when, self.clear, self.hold_us, self.max_age_us, self.max_gap_us))
-        return hashlib.blake2b(meaning.encode(), digest_size=8).hexdigest()
+        levels = [(level.priority, level.when, level.clear, level.hold_us) for level in self.levels]
+        meaning = (self.when, self.clear, self.hold_us, self.max_age_us, self.max_gap_us, self.repeat, self.keep_us,
+                   self.only_in, levels)  # fmt: skip
+        return hashlib.blake2b(repr(meaning).encode(), digest_size=8).hexdigest()
 
     def limits(self, device: Device) -> list[Limit]:
         """The parts of `when` that compare one metric with something fixed for this device."""
-        return list(_limits(self.when, device, upright=True))
+        return [limit for tree in self._whens for limit in _limits(tree, device, upright=True)]
+
+    @cached_property
+    def _whens(self) -> tuple[Expression, ...]:
+        return tuple(level.when for level in self.levels) if self.levels else (self.when,)
 
 
 def constant_value(node: Expression, attribute: Callable[[str], F64]) -> F64:
@@ -151,6 +200,8 @@ def constant_value(node: Expression, attribute: Callable[[str], F64]) -> F64:
         return np.negative(constant_value(node.inner, attribute))
     if isinstance(node, Arithmetic):
         return calculate(node.op, constant_value(node.left, attribute), constant_value(node.right, attribute))
+    if isinstance(node, ByResponse):
+        return constant_value(node.normal, attribute)
     raise TypeError(f"{type(node).__name__} is not constant")
 
 
