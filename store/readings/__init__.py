@@ -49,6 +49,19 @@ class Points:
 
 
 @dataclass(frozen=True, slots=True)
+class Slice:
+    """Readings of several series, ascending by (measured_at, series), one per instant and series."""
+
+    series: I32
+    measured_at: I64
+    value: F64
+    quality: U8
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     measured_at: int
     value: float
@@ -79,6 +92,9 @@ class ReadingStore(Protocol):
 
     def range(self, series: int, start: int, end: int, limit: int) -> Points:
         """The first `limit` readings with start <= measured_at < end."""
+
+    def slice(self, series: Sequence[int], start: int, end: int, limit: int) -> Slice:
+        """The first `limit` readings of these series with start <= measured_at < end."""
 
     def latest(self, series: Sequence[int] | None = None) -> dict[int, Point]:
         """The newest reading of each series that has one; None asks for all."""

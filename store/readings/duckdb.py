@@ -15,7 +15,7 @@ import duckdb
 import numpy as np
 
 from devices.batch import F64, I32, I64
-from store.readings import Capabilities, Columns, Fn, Point, Points, StoreUnavailable
+from store.readings import Capabilities, Columns, Fn, Point, Points, Slice, StoreUnavailable
 
 _SCHEMA = """
 create table if not exists readings (
@@ -104,6 +104,15 @@ class DuckDBReadings:
             [series, start, end, limit],
         )
         return Points(found["measured_at"], found["value"], found["quality"])
+
+    def slice(self, series: Sequence[int], start: int, end: int, limit: int) -> Slice:
+        found = self._query(
+            "select series, measured_at, value, quality from readings "
+            "where measured_at >= ? and measured_at < ? and series in (select unnest(?::integer[])) "
+            "order by measured_at, series limit ?",
+            [start, end, list(series), limit],
+        )
+        return Slice(found["series"], found["measured_at"], found["value"], found["quality"])
 
     def latest(self, series: Sequence[int] | None = None) -> dict[int, Point]:
         where, arguments = ("", []) if series is None else ("where series in (select unnest(?))", [list(series)])

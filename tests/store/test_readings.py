@@ -54,6 +54,16 @@ def test_what_is_appended_is_read_back_in_order_of_time(open_store: Open) -> Non
     assert store.series() == {7: 3, 8: 1}
 
 
+def test_several_series_are_read_as_one_in_order_of_time(open_store: Open) -> None:
+    store = open_store()
+    store.append(1, [columns((7, 30, 3.0), (9, 10, 5.0), (7, 10, 1.0), (8, 10, 9.0)), columns((7, 20, 2.0))])
+    found = store.slice([9, 7], 10, 30, 100)
+    rows = zip(found.measured_at.tolist(), found.series.tolist(), found.value.tolist(), strict=True)
+    assert list(rows) == [(10, 7, 1.0), (10, 9, 5.0), (20, 7, 2.0)]
+    assert store.slice([9, 7], 10, 30, 2).measured_at.tolist() == [10, 10]
+    assert len(store.slice([], 0, 99, 9)) == len(store.slice([99], 0, 99, 9)) == 0
+
+
 def test_a_number_already_applied_changes_nothing_even_after_a_restart(open_store: Open) -> None:
     store = open_store()
     store.append(5, [columns((1, 10, 1.0))])
