@@ -6,7 +6,7 @@ than all before it ticks to that instant, so an absence is found where a service
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,8 @@ from devices.batch import I64, Bool
 from devices.registry import Registry
 from rules.book import RuleBook
 from rules.engine import Engine
-from rules.outcome import NEVER, Edge, Outcome, Rows
+from rules.outcome import NEVER, Edge, Outcome, Peak, Rows, Transition
+from rules.rule import Priority, Rule
 
 # Rows judged at once where the clock has much to do: fewer costs calls, more costs rows looked at twice.
 _STRETCH = 64
@@ -23,7 +24,11 @@ _STRETCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One occurrence; `cleared_at` None while it stands at the end, `peak_value` then so far."""
+    """One occurrence; `cleared_at` None while it stands at the end, `peak_value` then so far.
+
+    `device` may be a group of devices, as in Transition. `priority` is how severe it was from which instant on; it has
+    more than one entry only where the rule has levels.
+    """
 
     rule: str
     device: str
@@ -33,6 +38,7 @@ class Finding:
     cleared_at: int | None
     first_value: float | None
     peak_value: float | None
+    priority: tuple[tuple[int, Priority], ...] = ()
 
 
 def backtest(
@@ -43,37 +49,83 @@ def backtest(
     grid_tree: Mapping[str, frozenset[str]] | None = None,
 ) -> list[Finding]:
     """Findings by raised_at, then rule, then device. Rows that are not newer than the last of their series are
-    skipped, as the service skips them; every series of the chunks must be in the registry.
+    skipped, as the service skips them; every series of the chunks must be in the registry."""
+    history = Backtest(book, registry, grid_tree=grid_tree)
+    for chunk in chunks:
+        history.feed(chunk)
+    return history.findings()
+
+
+class Backtest:
+    """A book over history that comes a chunk at a time.
 
     Rules do not see one another, so those that never ask the clock run apart, whole chunks at a time.
     """
-    timeless, timed = (Engine(_part(book, timed=wanted), registry, grid_tree=grid_tree) for wanted in (False, True))
-    newest, ledger = Newest(), _Findings()
-    for chunk in chunks:
-        rows = newest.only(chunk)
-        ledger.take(timeless, timeless.evaluate(rows))
-        if book.timed:
-            _judge_timed(timed, rows, ledger)
-    return sorted(ledger.found.values(), key=lambda f: (f.raised_at, f.rule, f.device))
+
+    def __init__(
+        self, book: RuleBook, registry: Registry, *, grid_tree: Mapping[str, frozenset[str]] | None = None
+    ) -> None:
+        self._timeless, self._timed = (
+            Engine(_part(book, timed=wanted), registry, grid_tree=grid_tree) for wanted in (False, True)
+        )
+        self._newest, self._findings = Newest(), _Findings(book)
+        self._clock = NEVER
+
+    @property
+    def skipped(self) -> int:
+        """Rows so far that were not newer than the last of their series."""
+        return self._newest.skipped
+
+    def feed(self, rows: Rows) -> list[Transition]:
+        """What follows from these rows and from the clock up to the latest of them, in no particular order."""
+        rows = self._newest.only(rows)
+        return [*self._judge_timeless(rows), *self._judge_timed(rows)] if len(rows) else []
+
+    def clock(self, now: int) -> list[Transition]:
+        """What the clock brings up to `now` where no row comes."""
+        return list(self._tick(now))
+
+    def findings(self) -> list[Finding]:
+        """By raised_at, then rule, then device."""
+        return sorted(self._findings.found.values(), key=lambda f: (f.raised_at, f.rule, f.device))
+
+    def _judge_timeless(self, rows: Rows) -> Iterator[Transition]:
+        if self._timeless.book.rules:
+            yield from self._take(self._timeless, self._timeless.evaluate(rows))
+
+    def _judge_timed(self, rows: Rows) -> Iterator[Transition]:
+        """As if the clock ticked before every row that is later than all before; ticks that find nothing are left
+        out."""
+        if not self._timed.book.rules:
+            return
+        start, stretch = 0, _STRETCH
+        while start < len(rows):
+            yield from self._tick(int(rows.at[start]))
+            ahead = _element_end(rows, start + stretch)
+            count = self._timed.until_due(_pick(rows, slice(start, ahead)))
+            yield from self._take(self._timed, self._timed.evaluate(_pick(rows, slice(start, start + count))))
+            self._clock = max(self._clock, int(rows.at[start : start + count].max()))
+            stretch = 2 * stretch if start + count == ahead else max(_STRETCH, 2 * count)
+            start += count
+
+    def _tick(self, now: int) -> Iterator[Transition]:
+        if now > self._clock and self._timed.book.rules:
+            self._clock = now
+            yield from self._take(self._timed, self._timed.tick(now))
+
+    def _take(self, engine: Engine, outcome: Outcome) -> Sequence[Transition]:
+        engine.adopt(outcome)
+        self._findings.take(outcome)
+        return outcome.transitions
 
 
 def _part(book: RuleBook, *, timed: bool) -> RuleBook:
-    return replace(book, rules={rule.id: rule for rule in book.rules.values() if rule.timed is timed})
+    return replace(book, rules={rule.id: rule for rule in book.rules.values() if _asks_the_clock(rule) is timed})
 
 
-def _judge_timed(engine: Engine, rows: Rows, ledger: _Findings) -> None:
-    """As if the clock ticked before every row that is later than all before; ticks that find nothing are left out."""
-    start, stretch = 0, _STRETCH
-    while start < len(rows):
-        now = int(rows.at[start])
-        if now > ledger.clock:
-            ledger.take(engine, engine.tick(now))
-        ahead = _element_end(rows, start + stretch)
-        count = engine.until_due(_pick(rows, slice(start, ahead)))
-        ledger.take(engine, engine.evaluate(_pick(rows, slice(start, start + count))))
-        ledger.clock = max(ledger.clock, int(rows.at[start : start + count].max()))
-        stretch = 2 * stretch if start + count == ahead else max(_STRETCH, 2 * count)
-        start += count
+def _asks_the_clock(rule: Rule) -> bool:
+    """A group's members may turn by the clock, and what only holds in a mode changes with it."""
+    return rule.timed or rule.group is not None or bool(rule.only_in)
 
 
 def _element_end(rows: Rows, stop: int) -> int:
@@ -87,6 +139,7 @@ class Newest:
     """Keeps rows that are newer than the last of their series and drops the others, a chunk at a time."""
 
     def __init__(self) -> None:
+        self.skipped = 0
         self._last = np.empty(0, np.int64)
 
     def only(self, rows: Rows) -> Rows:
@@ -101,6 +154,7 @@ class Newest:
         keep[order] = _rising(rows.series[order].astype(np.int64), rows.at[order], self._last)
         if keep.all():
             return rows
+        self.skipped += len(rows) - int(keep.sum())
         return _pick(rows, keep)
 
 
@@ -129,27 +183,45 @@ def _pick(rows: Rows, keep: Bool | slice) -> Rows:
 
 
 class _Findings:
-    def __init__(self) -> None:
-        self.found: dict[tuple[str, str, int], Finding] = {}
-        self._standing: dict[tuple[str, str], int] = {}
-        self.clock = NEVER
+    """Occurrences made of transitions and peaks, by rule, device and raised_at."""
 
-    def take(self, engine: Engine, outcome: Outcome) -> None:
-        """A second raise at the same instant reopens that occurrence, as it does live."""
-        engine.adopt(outcome)
-        for t in outcome.transitions:
-            pair = (t.rule, t.device)
-            raised_at = t.at if t.edge is Edge.RAISED else self._standing.pop(pair)
-            cleared_at = None if t.edge is Edge.RAISED else t.at
-            if t.edge is Edge.RAISED:
-                self._standing[pair] = raised_at
-            self.found[(*pair, raised_at)] = Finding(
-                t.rule, t.device, t.metric, t.since, raised_at, cleared_at, t.first_value, t.peak_value
-            )
+    def __init__(self, book: RuleBook) -> None:
+        self.found: dict[tuple[str, str, int], Finding] = {}
+        self._book = book
+        self._standing: dict[tuple[str, str], int] = {}
+
+    def take(self, outcome: Outcome) -> None:
+        for transition in outcome.transitions:
+            if transition.edge is Edge.RAISED:
+                self._raise(transition)
+            elif transition.edge is Edge.CHANGED:
+                self._change(transition)
+            else:
+                self._clear(transition)
         for peak in outcome.peaks:
-            key = (peak.rule, peak.device, peak.raised_at)
-            old = self.found[key]
-            self.found[key] = Finding(
-                old.rule, old.device, old.metric, old.since, old.raised_at, old.cleared_at, old.first_value,
-                peak.peak_value,
-            )  # fmt: skip
+            self._get_worse(peak)
+
+    def _raise(self, t: Transition) -> None:
+        """A second raise at the same instant reopens that occurrence, as it does live."""
+        self._standing[t.rule, t.device] = t.at
+        severity = t.priority or self._book.rules[t.rule].priority
+        self.found[t.rule, t.device, t.at] = Finding(
+            t.rule, t.device, t.metric, t.since, t.at, None, t.first_value, t.peak_value, ((t.at, severity),)
+        )
+
+    def _change(self, t: Transition) -> None:
+        key = (t.rule, t.device, self._standing[t.rule, t.device])
+        old = self.found[key]
+        severity = t.priority or self._book.rules[t.rule].priority
+        self.found[key] = replace(old, peak_value=t.peak_value, priority=(*old.priority, (t.at, severity)))
+
+    def _clear(self, t: Transition) -> None:
+        raised_at = self._standing.pop((t.rule, t.device))
+        old = self.found[t.rule, t.device, raised_at]
+        self.found[t.rule, t.device, raised_at] = replace(
+            old, since=t.since, cleared_at=t.at, first_value=t.first_value, peak_value=t.peak_value
+        )
+
+    def _get_worse(self, peak: Peak) -> None:
+        key = (peak.rule, peak.device, peak.raised_at)
+        self.found[key] = replace(self.found[key], peak_value=peak.peak_value)
