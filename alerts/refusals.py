@@ -5,7 +5,10 @@ A refusal is an answer, not a fault of ours: nothing was changed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
+
+from devices.documents import Mistake
 
 
 class Refusal(Exception):
@@ -42,3 +45,11 @@ class Conflict(Refusal):
 
 class Invalid(Refusal):
     """The request itself is wrong or incomplete: a missing reason, an unknown assignee, an instant in the past."""
+
+
+class WrongDocument(Invalid):
+    """A document that people write, such as the rules, refused whole; every mistake stands with its place."""
+
+    def __init__(self, code: str, zh: str, en: str, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(code, zh, en)
+        self.mistakes = tuple(mistakes)

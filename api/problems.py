@@ -13,11 +13,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from alerts.refusals import Refusal
+from alerts.refusals import Refusal, WrongDocument
 from store.readings import StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,6 +35,17 @@ class FieldError(BaseModel):
     en: str
 
 
+class DocumentMistake(BaseModel):
+    """One thing wrong in a document that was sent, such as rules; `line` and `column` count from 1, 0: not known."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+
 class Problem(BaseModel):
     """RFC 9457."""
 
@@ -46,6 +57,7 @@ class Problem(BaseModel):
     zh: str
     en: str
     errors: list[FieldError] | None = None
+    mistakes: list[DocumentMistake] | None = None
 
 
 ShowProblem = Callable[[Request, Problem], Response]
@@ -116,7 +128,10 @@ def add_problems(app: FastAPI) -> None:
 
 
 def problem_of(request: Request, refusal: Refusal) -> Problem:
-    return _problem(request, refusal.status, refusal.code, refusal.zh, refusal.en)
+    problem = _problem(request, refusal.status, refusal.code, refusal.zh, refusal.en)
+    if isinstance(refusal, WrongDocument):
+        problem.mistakes = [DocumentMistake.model_validate(mistake) for mistake in refusal.mistakes]
+    return problem
 
 
 def _refused(request: Request, error: Exception) -> Response:
