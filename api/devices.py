@@ -16,6 +16,7 @@ from api.privacy import hides, is_personal
 from api.problems import describe
 from api.readings import Value, values_of
 from api.shapes import Cursor, Instant, Limit, Listed, Name, Out, listed
+from devices.attributes import value_at
 from devices.kinds import KINDS
 from devices.registry import DeviceStatus
 from flow.installation import Installation
@@ -34,6 +35,11 @@ _MOVES: Mapping[DeviceStatus, frozenset[DeviceStatus]] = {
 }
 
 
+class Dated(Out):
+    value: float
+    valid_from: Instant
+
+
 class Device(Out):
     id: str
     site: str
@@ -41,7 +47,10 @@ class Device(Out):
     name: str
     grid: str | None
     status: DeviceStatus
-    attributes: dict[str, float | str]
+    attributes: dict[str, float | str | None] = Field(
+        description="What holds now; null for a dated one that does not hold yet"
+    )
+    dated: dict[str, list[Dated]] = Field(description="Attributes that change with time: every value and its beginning")
     tags: list[str]
     interval_s: float = Field(description="Seconds between two reports")
     latitude: float | None = Field(description="WGS 84; never of a personal device")
@@ -166,7 +175,7 @@ def _known(here: Installation, device_id: str) -> DeviceRow:
 
 
 def _shown(here: Installation, actor: Actor, row: DeviceRow) -> dict[str, Any]:
-    device, personal = row.device, is_personal(row.device)
+    device, personal, now = row.device, is_personal(row.device), here.now()
     hidden = hides(actor, here.registry, device.id)
     return {
         "id": device.id,
@@ -176,7 +185,10 @@ def _shown(here: Installation, actor: Actor, row: DeviceRow) -> dict[str, Any]:
         "name": KINDS[device.kind].zh if personal else device.name,
         "grid": device.grid,
         "status": device.status,
-        "attributes": {} if hidden else dict(device.attributes),
+        "attributes": {} if hidden else {name: value_at(known, now) for name, known in device.attributes.items()},
+        "dated": {}
+        if hidden
+        else {name: found for name, found in device.attributes.items() if isinstance(found, tuple)},
         "tags": [] if hidden else sorted(device.tags),
         "interval_s": device.interval_s,
         "latitude": None if personal else device.latitude,

@@ -58,7 +58,7 @@ def limits_of(visit: SignedVisit, device: Device, metric: str, places: Places) -
     for rule in visit.installation.rulebook().rules.values():
         if not applies(rule, device, places):
             continue
-        for limit in rule.limits(device):
+        for limit in rule.limits(device, visit.now):
             if limit.metric == metric:
                 name = rule.name_zh if chinese else rule.name_en
                 line = {"value": limit.value, "direction": limit.direction, "name": name, "priority": rule.priority}

@@ -27,7 +27,8 @@ from console.places import Choice, Places, is_personal, read_places, shown_name
 from console.pumps import STALE_INTERVALS, is_stale
 from console.texts import say_or
 from console.visits import Posted, Signed, SignedVisit
-from console.words import attribute_number, metric_name, metric_of, quantity
+from console.words import metric_name, metric_of, quantity
+from devices.attributes import to_come, value_at
 from devices.instants import DAY, HOUR, SECOND
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, DeviceStatus
@@ -94,6 +95,15 @@ class Devices:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """An attribute as it holds now, and (value, from when) of what is to come."""
+
+    name: str
+    shown: str
+    coming: Sequence[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class DevicePage:
     id: str
     name: str
@@ -106,7 +116,7 @@ class DevicePage:
     keeper: str
     keeper_phone: str
     interval: int
-    attributes: Sequence[tuple[str, str]]
+    attributes: Sequence[Fact]
     position: str
     tags: Sequence[str]
     values: Sequence[Value]
@@ -303,13 +313,20 @@ def _rank(priority: Priority | None) -> int:
     return 99 if priority is None else list(Priority).index(priority)
 
 
-def _attributes(visit: SignedVisit, device: Device) -> list[tuple[str, str]]:
-    shown = []
-    for name, value in device.attributes.items():
-        as_number = attribute_number(device.attributes, name)
-        code = "m" if name.endswith("_level") else ""
-        shown.append((name, str(value) if as_number is None else quantity(as_number, code, visit.language)))
-    return shown
+def _attributes(visit: SignedVisit, device: Device) -> list[Fact]:
+    def show(name: str, value: float | str | None) -> str:
+        if not isinstance(value, (int, float)):
+            return "—" if value is None else value
+        return quantity(value, "m" if name.endswith("_level") else "", visit.language)
+
+    return [
+        Fact(
+            name,
+            show(name, value_at(attribute, visit.now)),
+            [(show(name, dated.value), dated.valid_from) for dated in to_come(attribute, visit.now)],
+        )
+        for name, attribute in device.attributes.items()
+    ]
 
 
 def _position(device: Device) -> str:

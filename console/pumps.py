@@ -16,7 +16,8 @@ from console.pages import page_or_part
 from console.places import Places, read_places, shown_name
 from console.texts import Language, say
 from console.visits import Signed, SignedVisit
-from console.words import Level, attribute_number, level, number
+from console.words import Level, level, number
+from devices.attributes import number_at
 from devices.batch import F64, I64, Quality
 from devices.instants import HOUR, MINUTE, SECOND
 from devices.registry import Device, DeviceStatus
@@ -118,8 +119,8 @@ def _row(visit: SignedVisit, device: Device, values: Latest, *, places: Places, 
     at = measured[0] if measured else None
     stale = is_stale(device, at, now)
     inside, outside = value_of(values, "level_inside"), value_of(values, "level_outside")
-    limit = attribute_number(device.attributes, "inside_limit_level")
-    warning = attribute_number(device.attributes, "outside_warning_level")
+    limit = number_at(device.attributes, "inside_limit_level", now)
+    warning = number_at(device.attributes, "outside_warning_level", now)
     margin = None if inside is None or limit is None else limit - inside
     rate = None if stale else _rate(visit, device, now)
     time_left = _time_left(margin, rate)
@@ -137,7 +138,7 @@ def _row(visit: SignedVisit, device: Device, values: Latest, *, places: Places, 
         limit=limit,
         margin=margin,
         margin_text="—" if margin is None else say(visit.language, "pumps.cm", n=number(margin * 100, decimals=0)),
-        bar=_bar(device, inside, limit),
+        bar=_bar(device, inside, limit, now),
         state=_state(margin, time_left),
         rate=rate,
         rate_text=_rate_text(rate, visit.language),
@@ -201,10 +202,10 @@ def _state(margin: float | None, time_left: int | None) -> str:
     return "near" if margin <= NEAR_M or (time_left is not None and time_left < NEAR_TIME) else ""
 
 
-def _bar(device: Device, inside: float | None, limit: float | None) -> Level | None:
+def _bar(device: Device, inside: float | None, limit: float | None, now: int) -> Level | None:
     if inside is None or limit is None:
         return None
-    stop = attribute_number(device.attributes, "drain_stop_level")
+    stop = number_at(device.attributes, "drain_stop_level", now)
     low = (limit - 1.0 if stop is None else stop) - 0.25
     return level(inside, limit, low, limit + (limit - low) * 0.4)
 

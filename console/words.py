@@ -6,7 +6,6 @@ Pure. Instants and spans are int64 microseconds; the site's zone is applied here
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -149,9 +148,3 @@ def level(value: float, limit: float, low: float, high: float) -> Level:
 
 def _percent(part: float) -> int:
     return max(0, min(100, round(part * 100)))
-
-
-def attribute_number(attributes: Mapping[str, float | str], name: str) -> float | None:
-    """The attribute as a number; None where it is absent or text (a datum)."""
-    value = attributes.get(name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -14,7 +14,10 @@ from threading import Lock
 
 import numpy as np
 
+from devices.attributes import Attribute, Dated
 from devices.batch import I32
+
+__all__ = ["EVENT", "Dated", "Device", "DeviceStatus", "Registry"]
 
 EVENT = "event:"
 
@@ -37,7 +40,7 @@ class Device:
     name: str = ""
     grid: str | None = None
     status: DeviceStatus = DeviceStatus.ACTIVE
-    attributes: Mapping[str, float | str] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
     tags: frozenset[str] = frozenset()
     interval_s: float = 60.0
     silent_after_s: float | None = None

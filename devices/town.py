@@ -7,18 +7,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, PlainValidator, TypeAdapter, field_validator
 
+from devices.attributes import Attribute, Dated, in_order
 from devices.documents import Document, DocumentError, Mistake, Model, check, parse
+from devices.instants import from_iso
 from devices.kinds import KINDS
 from devices.names import is_name
 
+# More than a century of yearly values is a mistake.
+MAX_DATED = 200
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Text(Model):
     zh: str
     en: str = ""
+
+
+def _instant(text: object) -> int:
+    wanted = f"expected a time such as 2026-05-01T00:00:00+08:00, found {text!r}"
+    if not isinstance(text, str):
+        raise ValueError(wanted)
+    try:
+        return from_iso(text)
+    except ValueError as error:
+        raise ValueError(f"{wanted}: {error}") from error
+
+
+class _Dated(Model):
+    value: FiniteFloat
+    valid_from: Annotated[int, BeforeValidator(_instant)]
+
+
+_NUMBER = TypeAdapter(FiniteFloat)
+_DATED = TypeAdapter(Annotated[list[_Dated], Field(max_length=MAX_DATED)])
+
+
+def _attribute(value: object) -> Attribute:
+    """A mistake in it keeps its place: pydantic adds that of the attribute."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        return _NUMBER.validate_python(value)
+    return in_order([Dated(each.value, each.valid_from) for each in _DATED.validate_python(value)])
+
+
+# A number, a text, or numbers with the instants they hold from.
+AttributeValue = Annotated[Attribute, PlainValidator(_attribute)]
 
 
 class TownDevice(Model):
@@ -28,7 +64,7 @@ class TownDevice(Model):
     kind: str
     name: str = ""
     grid: str | None = None
-    attributes: dict[str, float | str] = Field(default_factory=dict)
+    attributes: dict[str, AttributeValue] = Field(default_factory=dict)
     tags: frozenset[str] = frozenset()
     interval: Annotated[float, Field(gt=0)] | None = None
     silent_after: Annotated[float, Field(gt=0)] | None = None

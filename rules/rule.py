@@ -14,6 +14,8 @@ from functools import cached_property
 
 import numpy as np
 
+from devices.attributes import Attribute as AttributeValue
+from devices.attributes import number_at
 from devices.batch import F64
 from devices.registry import Device
 from rules.expression import (
@@ -42,6 +44,7 @@ from rules.expression import (
     rises,
     series_names,
 )
+from rules.outcome import NEVER
 
 # "none" in max_gap and max_age: longer than any time there is, and still safe to add to an instant.
 NO_GAP = 2**61
@@ -158,6 +161,11 @@ class Rule:
         return self._of_an_instant and not self.keep_us
 
     @cached_property
+    def lingers(self) -> bool:
+        """It would live for one element, but stands for `keep_us`."""
+        return self._of_an_instant and self.keep_us > 0
+
+    @cached_property
     def _of_an_instant(self) -> bool:
         return self.clear is None and any(isinstance(leaf, Event) for leaf in leaves(self.when))
 
@@ -166,8 +174,7 @@ class Rule:
         """Judged by the clock too."""
         if self.repeat is not None:
             return False
-        lingers = self._of_an_instant and self.keep_us > 0
-        return lingers or any(isinstance(leaf, TIMED) for tree in self.trees for leaf in leaves(tree))
+        return self.lingers or any(isinstance(leaf, TIMED) for tree in self.trees for leaf in leaves(tree))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -176,9 +183,14 @@ class Rule:
                    self.only_in, levels)  # fmt: skip
         return hashlib.blake2b(repr(meaning).encode(), digest_size=8).hexdigest()
 
-    def limits(self, device: Device) -> list[Limit]:
-        """The parts of `when` that compare one metric with something fixed for this device."""
-        return [limit for tree in self._whens for limit in _limits(tree, device, upright=True)]
+    def limits(self, device: Device, at: int) -> list[Limit]:
+        """The parts of `when` that compare one metric with something fixed for this device, as it holds at `at`."""
+
+        def attribute(name: str) -> F64:
+            value = number_at(device.attributes, name, at)
+            return np.array(math.nan if value is None else value)
+
+        return [limit for tree in self._whens for limit in _limits(tree, attribute, upright=True)]
 
     @cached_property
     def _whens(self) -> tuple[Expression, ...]:
@@ -217,22 +229,31 @@ def calculate(op: Sum, left: F64, right: F64) -> F64:
         return np.where(right == 0, np.nan, np.divide(left, right))
 
 
-def attribute_number(attributes: Mapping[str, float | str], name: str) -> float:
-    """NaN where the device has no such attribute, or where it is a text such as a datum."""
+def attribute_number(attributes: Mapping[str, AttributeValue], name: str) -> float:
+    """NaN where the device has no such attribute, where it is a text such as a datum, and where it is dated."""
     found = attributes.get(name)
     return float(found) if isinstance(found, (int, float)) else math.nan
 
 
-def _limits(node: Expression, device: Device, *, upright: bool) -> Iterator[Limit]:
+def attribute_steps(attributes: Mapping[str, AttributeValue], name: str) -> tuple[tuple[int, float], ...]:
+    """(from this instant on, value), rising: one from NEVER where it is not dated. NaN is no value; before the first
+    there is none either."""
+    found = attributes.get(name)
+    if isinstance(found, tuple):
+        return tuple((dated.valid_from, dated.value) for dated in found)
+    return ((NEVER, attribute_number(attributes, name)),)
+
+
+def _limits(node: Expression, attribute: Callable[[str], F64], *, upright: bool) -> Iterator[Limit]:
     if isinstance(node, (And, Or)):
-        yield from _limits(node.left, device, upright=upright)
-        yield from _limits(node.right, device, upright=upright)
+        yield from _limits(node.left, attribute, upright=upright)
+        yield from _limits(node.right, attribute, upright=upright)
     elif isinstance(node, Not):
-        yield from _limits(node.inner, device, upright=not upright)
+        yield from _limits(node.inner, attribute, upright=not upright)
     elif isinstance(node, Compare) and node.op not in ("==", "!="):
         mirrored: Order = MIRROR[node.op]
         for side, other, op in ((node.left, node.right, node.op), (node.right, node.left, mirrored)):
             if isinstance(side, Metric) and is_constant(other):
-                value = float(constant_value(other, lambda name: np.array(attribute_number(device.attributes, name))))
+                value = float(constant_value(other, attribute))
                 if math.isfinite(value):
                     yield Limit(side.name, value, "above" if (op in (">", ">=")) is upright else "below")

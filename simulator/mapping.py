@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from devices.documents import Document, DocumentError, Mistake, Model, check, parse
 from devices.kinds import KINDS
 from devices.names import to_name
+from devices.town import AttributeValue
 
 Column = Annotated[str, Field(min_length=1)]
 NAMED_FORMATS = ("iso", "epoch_ms", "epoch_s")
@@ -88,7 +89,7 @@ class FileMapping(Model):
     site: str
     kind: str
     device: DeviceSource
-    attributes: dict[str, float | str] = Field(default_factory=dict)
+    attributes: dict[str, AttributeValue] = Field(default_factory=dict)
     time: TimeSource
     metrics: Annotated[dict[Column, MetricSource], Field(min_length=1)]
     missing: list[str] = Field(default_factory=lambda: [""])

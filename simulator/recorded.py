@@ -15,6 +15,7 @@ from typing import TextIO
 
 import numpy as np
 
+from devices.attributes import Attribute
 from devices.batch import F64, I32, I64, Bool
 from devices.kinds import KINDS
 from simulator.cells import Clock, DeviceNames, Reasons, RecordedError, number, parse_column, truth
@@ -65,7 +66,7 @@ class RecordedDevice:
     name: str
     site: str
     kind: str
-    attributes: dict[str, float | str]
+    attributes: dict[str, Attribute]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from devices.attributes import number_at
 from devices.instants import DAY, MINUTE, SECOND, to_iso
 from devices.kinds import KINDS
 from devices.town import Town, TownDevice
@@ -62,6 +63,7 @@ class _Device:
     interval: int
     silent_after: int
     attributes: dict[str, float]
+    dated: bool
     watches: tuple[Watch, ...]
     judged: dict[str, _Judged]
     latest: dict[str, tuple[int, float]] = field(default_factory=dict)
@@ -72,6 +74,9 @@ class _Device:
     range_fault: Expectation | None = None
     out_of_range: set[str] = field(default_factory=set)
     events: dict[str, deque[int]] = field(default_factory=dict)
+
+    def attributes_at(self, at: int) -> dict[str, float]:
+        return _numbers(self.town, at) if self.dated else self.attributes
 
 
 class Recorder:
@@ -183,11 +188,12 @@ class Recorder:
             for metric in watch.reads
             if metric in device.latest and state.instant - device.latest[metric][0] <= patience
         }
+        attributes = device.attributes_at(state.instant)
         try:
             if state.standing is not None:
-                if watch.clear(values, device.attributes):
+                if watch.clear(values, attributes):
                     state.standing.cleared_at, state.standing, state.since = state.instant, None, None
-            elif not watch.when(values, device.attributes):
+            elif not watch.when(values, attributes):
                 state.since = None
             else:
                 state.since = state.instant if state.since is None else state.since
@@ -249,10 +255,16 @@ def _device(town: TownDevice) -> _Device:
         town,
         interval,
         silent_after,
-        {name: float(value) for name, value in town.attributes.items() if not isinstance(value, str)},
+        _numbers(town, 0),
+        any(isinstance(value, tuple) for value in town.attributes.values()),
         tuple(w for w in WATCHES if w.kind == town.kind and (w.tag is None or w.tag in town.tags)),
         {rule: _Judged() for rule in rules},
     )
+
+
+def _numbers(town: TownDevice, at: int) -> dict[str, float]:
+    known = ((name, number_at(town.attributes, name, at)) for name in town.attributes)
+    return {name: value for name, value in known if value is not None}
 
 
 def _counts(device: TownDevice, watch: CountWatch) -> bool:

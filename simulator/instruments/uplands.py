@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from devices.attributes import number_at
 from devices.instants import SECOND
 from simulator.instruments.place import Measure, Place, Reading
 from simulator.physics.noise import jitter
@@ -51,9 +52,9 @@ def _polder(place: Place) -> Callable[[float], PolderState]:
     lost = world.script.mains_lost.get(place.device.id, [])
     scale = 1.0 if whole or lost else float(place.rng.uniform(0.70, 0.93))
     hours = [(world.hour(span.start), world.hour(span.end)) for span in lost]
-    shape = PolderShape(
-        start=_number(attributes.get("drain_start_level"), 3.20), stop=_number(attributes.get("drain_stop_level"), 2.95)
-    )
+    start = number_at(attributes, "drain_start_level", world.start)
+    stop = number_at(attributes, "drain_stop_level", world.start)
+    shape = PolderShape(start=3.20 if start is None else start, stop=2.95 if stop is None else stop)
     polder = Polder(
         shape,
         lambda hour: scale * world.script.sky.rain_rate(hour - lag),
@@ -93,7 +94,3 @@ def weather_station(place: Place) -> Measure:
         }
 
     return measure
-
-
-def _number(value: float | str | None, otherwise: float) -> float:
-    return float(value) if isinstance(value, (int, float)) else otherwise

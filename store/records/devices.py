@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
 
+from devices.attributes import from_json, to_json
 from devices.registry import Device, DeviceStatus, Registry
 from devices.town import Grid
 from store.records.pages import Page, decode_cursor, page_of
@@ -130,7 +131,7 @@ def _columns(device: Device) -> Mapping[str, object]:
         "name": device.name,
         "grid": device.grid,
         "status": device.status.value,
-        "attributes": dict(device.attributes),
+        "attributes": to_json(device.attributes),
         "tags": sorted(device.tags),
         "interval_s": device.interval_s,
         "silent_after_s": device.silent_after_s,
@@ -148,7 +149,8 @@ def _device(row: Row[Any]) -> Device:
     known = dict(row._mapping)
     known.pop("online")
     tags = frozenset(known.pop("tags"))
-    return Device(**{**known, "status": DeviceStatus(known["status"]), "tags": tags})
+    attributes = from_json(known.pop("attributes"))
+    return Device(**{**known, "status": DeviceStatus(known["status"]), "tags": tags, "attributes": attributes})
 
 
 def _device_row(row: Row[Any]) -> DeviceRow:

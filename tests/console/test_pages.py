@@ -9,9 +9,9 @@ from html import unescape
 import httpx
 from sqlalchemy import select, update
 
-from devices.instants import DAY, HOUR, MINUTE
+from devices.instants import DAY, HOUR, MINUTE, to_iso
 from store.records.database import write
-from store.records.tables import alarms, orders
+from store.records.tables import alarms, devices, orders
 from tests.console.conftest import token_of
 from tests.console.township import EVIL, Township
 
@@ -454,3 +454,23 @@ def test_parts_and_pages_are_the_same_thing(visitor: Visitor, township: Township
         fragment = client.get(path, headers=FRAGMENT).text
         assert "<html" not in fragment, path
         assert re.search(rf'^<\w+[^>]* id="{part}"', fragment.strip()) or f'id="{part}"' in fragment[:200], path
+
+
+def test_a_threshold_that_changes_on_a_date_shows_what_holds_and_what_is_to_come(
+    visitor: Visitor, township: Township
+) -> None:
+    """The page of a device: 3.5 m now, 3.4 m from an hour on, and then 3.4 m."""
+    dated = [{"value": 3.5, "valid_from": to_iso(township.now - DAY)},
+             {"value": 3.4, "valid_from": to_iso(township.now + HOUR)}]  # fmt: skip
+    with write(township.records) as tx:
+        tx.execute(update(devices).where(devices.c.id == "ps-1").values(attributes={"inside_limit_level": dated}))
+
+    def shown() -> str:
+        html = in_english(visitor("wang")).get("/devices/ps-1").text
+        found = re.search(r'<dd data-attribute="inside_limit_level">.*?</dd>', html, re.DOTALL)
+        assert found
+        return text_of(found[0]).strip()
+
+    assert shown().startswith("3.50 m 3.40 m from ")
+    township.now += HOUR
+    assert shown() == "3.40 m"

@@ -13,7 +13,7 @@ from console.pumps import slope_cm_h
 from console.reasons import explain, raw_cause
 from console.texts import Language
 from console.visits import safe_path
-from console.words import attribute_number, full_moment, left, length, level, moment, number, quantity, span
+from console.words import full_moment, left, length, level, moment, number, quantity, span
 from devices.instants import DAY, HOUR, MINUTE, SECOND
 
 ZH, EN = Language.ZH, Language.EN
@@ -77,11 +77,6 @@ def test_times_are_the_sites() -> None:
 def test_a_limit_that_has_run_out_says_by_how_much() -> None:
     assert left(NOW + MINUTE, NOW, EN) == "1 min 0 s left"
     assert left(NOW - MINUTE, NOW, ZH) == "超 1 分 0 秒"
-
-
-def test_a_datum_is_no_number() -> None:
-    assert attribute_number({"datum": "吴淞", "dyke_level": 5}, "datum") is None
-    assert attribute_number({"datum": "吴淞", "dyke_level": 5}, "dyke_level") == 5.0
 
 
 def test_a_bar_stays_in_its_frame() -> None:

@@ -163,4 +163,4 @@ def test_the_lines_on_a_chart_are_the_limits_of_the_device() -> None:
     )
     rule = load({"a.yaml": f"rules:\n  - {{id: a, when: {text}}}\n"}).rules["a"]
     device = Device(0, "ps-1", "s", "pump_station", attributes={"top": 3.5})
-    assert rule.limits(device) == [Limit("level_inside", 3.3, "above"), Limit("level_outside", 4.0, "below")]
+    assert rule.limits(device, 0) == [Limit("level_inside", 3.3, "above"), Limit("level_outside", 4.0, "below")]

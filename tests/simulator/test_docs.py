@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import indent
 
+from devices.attributes import value_at
+from devices.instants import from_iso
 from devices.town import TownDevice, read_town
+from rules.calendar_file import read_calendar
 from simulator.recorded import read_mapping
 from simulator.scenarios import SCENARIOS
 from tests.simulator.township import qidu
@@ -30,10 +34,14 @@ def test_every_scenario_is_on_the_page_with_its_hour() -> None:
 
 
 def test_the_town_of_the_page_is_one() -> None:
-    town, devices = blocks("town.md", "yaml")
+    town, devices, dated, calendar = blocks("town.md", "yaml")
     read = read_town({"town.yaml": town, "devices.yaml": devices, "grids.geojson": blocks("town.md", "json")[0]})
     assert list(read.devices) == ["pump-wanghu-north", "door-01"]
     assert read.under("qidu") == {"qidu", "wanghu"}
+    entry = "devices:\n- id: x\n  kind: pump_station\n" + indent(dated, "  ")
+    limit = read_town({"town.yaml": town, "devices.yaml": entry}).devices["x"].attributes["inside_limit_level"]
+    assert value_at(limit, from_iso("2026-07-01T00:00:00+08:00")) == 3.40
+    assert len(read_calendar(calendar, "calendar.yaml").holidays) == 12
 
 
 def test_every_field_of_a_device_is_in_the_table() -> None:
