@@ -5,9 +5,10 @@ Text in, values or mistakes out: opening files is the caller's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -72,6 +73,12 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`; nearest: x`, or nothing where none is near."""
+    close = difflib.get_close_matches(name.lower()[:64], list(known), n=1)
+    return f"; nearest: {close[0]}" if close else ""
+
+
 def parse(text: str, file: str) -> Document:
     """Raises DocumentError where the text is not YAML, repeats a key, uses an alias or is too large."""
     if len(text) > MAX_CHARACTERS:
@@ -112,7 +119,10 @@ def check(document: Document, model: type[M], path: Path = ()) -> M:
         return model.model_validate(document.data)
     except ValidationError as error:
         raise DocumentError(
-            [document.mistake(path + _clean(e["loc"], document), _say(e)) for e in error.errors(include_url=False)]
+            [
+                document.mistake(path + _clean(e["loc"], document), _say(e, model))
+                for e in error.errors(include_url=False)
+            ]
         ) from error
 
 
@@ -151,11 +161,28 @@ def _clean(loc: tuple[int | str, ...], document: Document) -> Path:
     return path
 
 
-def _say(error: Any) -> str:
+def _say(error: Any, model: type[BaseModel]) -> str:
     name = ".".join(str(step) for step in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{name}: not a known key"
+        return f"{name}: not a known key{nearest(str(error['loc'][-1]), _keys(model, error['loc'][:-1]))}"
     if error["type"] == "missing":
         return f"{name}: is required"
     said = str(error["msg"]).removeprefix("Value error, ")
     return f"{name}: {said}" if name else said
+
+
+def _keys(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys a mapping at that place may have."""
+    at = model
+    for step in loc:
+        fields = {field.alias or name: field.annotation for name, field in at.model_fields.items()}
+        at = next(_models(fields.get(step)), at) if isinstance(step, str) else at
+    return [field.alias or name for name, field in at.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models within `list[X]`, `X | None` and the like."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models(inner)

@@ -95,6 +95,16 @@ _FLOW = {
     "L/s": ("L/s", (0.0, 2000.0), (-100000.0, 100000.0), "流量"),
 }
 
+# Attributes whose unit is known, so that a rule that compares them with something else is a mistake. An attribute that
+# is not here fits any unit.
+ATTRIBUTE_UNITS: Mapping[str, str] = MappingProxyType(dict.fromkeys(
+    ("drain_start_level", "drain_stop_level", "inside_limit_level", "outside_warning_level", "outside_guarantee_level",
+     "dyke_level", "warning_level", "guarantee_level"),
+    "m",
+))  # fmt: skip
+# Heights above a datum: the attribute `datum` of the device says which, `<name>_datum` for one of them.
+LEVELS = frozenset({"level", "level_inside", "level_outside", *ATTRIBUTE_UNITS})
+
 
 def _metric(name: str, flow_unit: str) -> Metric:
     if name in _BOOLEANS:

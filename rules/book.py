@@ -1,117 +1,25 @@
-"""The rule book: YAML files to rules, refused whole with every mistake told at its file, line and column.
-
-YAML 1.1 reads on, off, yes and no as true and false and 1:30 as ninety: such values are named, never guessed at.
-"""
+"""The rule book: YAML files to rules, refused whole with every mistake told at its file, line and column."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from devices.documents import Document, DocumentError, Mistake, Model, Path, check, parse
-from devices.instants import format_duration, parse_duration
-from devices.kinds import KINDS
-from rules.checking import Vocabulary, check_condition, kinds_with, vocabulary
-from rules.expression import Event, Expression, leaves, series_names
-from rules.language import MAX_DURATION, ExpressionError, Slip, nearest
+from devices.documents import Document, DocumentError, Mistake, Path, check, nearest, parse
+from rules.agreeing import disagreements
+from rules.checking import Vocabulary, check_condition, vocabulary
+from rules.entries import LevelEntry, RuleEntry, RuleFile
+from rules.expression import Expression
+from rules.language import ExpressionError, Slip
 from rules.language import parse as parse_expression
-from rules.rule import NO_GAP, AppliesTo, Priority, Rule
+from rules.rule import AppliesTo, Level, Rule
 
-MAX_RULES = 10_000
-SERVICE_PREFIX = "gw-"
-_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-T = TypeVar("T")
-
-
-def _text(value: Any) -> Any:
-    if value is None:
-        raise ValueError("expected text, found nothing")
-    if isinstance(value, bool):
-        raise ValueError(
-            "expected text; YAML reads yes, no, on, off, true and false as a truth value: put it in quotes"
-        )
-    if isinstance(value, (int, float)):
-        raise ValueError(f"expected text, found the number {value}: put it in quotes")
-    return value
-
-
-def _duration(value: Any) -> Any:
-    if isinstance(value, (int, float)):
-        raise ValueError("expected a duration with its unit such as 0s, 90s, 15m, 1h30m or 2d, found a bare value")
-    if not isinstance(value, str):
-        raise ValueError("expected a duration such as 15m, written as text")
-    span = parse_duration(value) if len(value) <= 40 else MAX_DURATION + 1
-    if span > MAX_DURATION:
-        raise ValueError(f"a duration is at most {format_duration(MAX_DURATION)}")
-    return span
-
-
-def _duration_or_none(value: Any) -> Any:
-    return NO_GAP if value == "none" else _duration(value)
-
-
-Text = Annotated[str, BeforeValidator(_text), Field(min_length=1, max_length=2000)]
-Span = Annotated[int, BeforeValidator(_duration)]
-SpanOrNone = Annotated[int | None, BeforeValidator(_duration_or_none)]
-
-
-class _Name(Model):
-    zh: Text
-    en: str = ""
-
-
-class _AppliesTo(Model):
-    kind: Text | None = None
-    devices: list[Text] | None = None
-    grids: list[Text] | None = None
-    tags: list[Text] | None = None
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        if value is not None and value not in KINDS:
-            raise ValueError(f"unknown kind {value!r}{nearest(value, list(KINDS))}; one of {', '.join(KINDS)}")
-        return value
-
-
-class _Order(Model):
-    category: Text
-
-
-class RuleEntry(Model):
-    """One rule as written; `for` is a word of Python, hence `hold`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=False)
-
-    id: Text
-    name: _Name | None = None
-    applies_to: _AppliesTo = Field(default_factory=_AppliesTo)
-    when: Annotated[str, BeforeValidator(_text)]
-    hold: Annotated[Span, Field(alias="for")] = 0
-    clear: Annotated[str | None, BeforeValidator(_text)] = None
-    max_age: SpanOrNone = None
-    max_gap: SpanOrNone = None
-    priority: Priority = Priority.MEDIUM
-    order: _Order | None = None
-
-    @field_validator("id")
-    @classmethod
-    def _id(cls, value: str) -> str:
-        if not _ID.fullmatch(value):
-            raise ValueError("expected lower-case letters, digits, - and _, such as polder-inside-high")
-        if value.startswith(SERVICE_PREFIX):
-            raise ValueError(f"names that start with {SERVICE_PREFIX!r} belong to the service's own alarms")
-        return value
-
-
-class RuleFile(Model):
-    rules: Annotated[list[RuleEntry], Field(max_length=MAX_RULES)]
+# The service's own alarm that a group rule may hold back beside those of the book (alerts for a device that is silent).
+SILENCE = "gw-silence"
 
 
 @dataclass(frozen=True)
@@ -132,6 +40,7 @@ def load(files: Mapping[str, str]) -> RuleBook:
     mistakes: list[Mistake] = []
     rules: dict[str, Rule] = {}
     where: dict[str, Mistake] = {}
+    readers: list[tuple[_Reader, RuleEntry]] = []
     for file, text in files.items():
         try:
             document = parse(text, file)
@@ -146,9 +55,12 @@ def load(files: Mapping[str, str]) -> RuleBook:
                                         f"{place.message}, first at {first.file}:{first.line}"))  # fmt: skip
             where.setdefault(entry.id, place)
             reader = _Reader(document, text.splitlines(), index, mistakes)
+            readers.append((reader, entry))
             rule = reader.rule(entry)
             if rule is not None:
                 rules[entry.id] = rule
+    for reader, entry in readers:
+        reader.suppressed(entry, [*where, SILENCE])
     if mistakes:
         raise DocumentError(mistakes)
     return RuleBook(rules, dict(files))
@@ -178,12 +90,34 @@ class _Reader:
     mistakes: list[Mistake]
 
     def rule(self, entry: RuleEntry) -> Rule | None:
+        before = len(self.mistakes)
         words = vocabulary(entry.applies_to.kind)
-        when = self._condition("when", entry.when, words)
-        clear = self._condition("clear", entry.clear, words) if entry.clear is not None else None
-        if when is None or (clear is None and entry.clear is not None):
+        when: Expression | None = None
+        clear: Expression | None = None
+        levels: tuple[Level, ...] = ()
+        if entry.levels is not None:
+            self._nothing_beside_levels(entry)
+            levels = tuple(self._levels(entry.levels, words))
+            when = levels[0].when if len(levels) == len(entry.levels) else None
+        elif entry.when is None:
+            self._say((), "when: is required, or levels, each with a when of its own")
+        else:
+            when, clear = self._conditions((), entry.when, entry.clear, words)
+        if when is None or len(self.mistakes) > before:
             return None
-        self._cross_check(entry, when, clear)
+        rule = self._made(entry, when, clear, levels)
+        for path, message in disagreements(rule):
+            self._say(path, message)
+        return rule if len(self.mistakes) == before else None
+
+    def suppressed(self, entry: RuleEntry, known: list[str]) -> None:
+        """Told when every file is read: a rule may name one of a later file."""
+        for k, name in enumerate(entry.suppresses or []):
+            if name not in known or name == entry.id:
+                said = "a rule does not suppress itself" if name == entry.id else f"no rule {name!r}"
+                self._say(("suppresses", k), f"{said}{nearest(name, [n for n in known if n != entry.id])}")
+
+    def _made(self, entry: RuleEntry, when: Expression, clear: Expression | None, levels: tuple[Level, ...]) -> Rule:
         name = entry.name
         return Rule(
             id=entry.id,
@@ -200,44 +134,66 @@ class _Reader:
             hold_us=entry.hold,
             max_age_us=entry.max_age,
             max_gap_us=entry.max_gap,
-            priority=entry.priority,
+            priority=levels[0].priority if levels else entry.priority,
             order_category=entry.order.category if entry.order else None,
-            when_text=entry.when.strip(),
+            when_text=levels[0].when_text if levels else (entry.when or "").strip(),
             clear_text=(entry.clear or "").strip(),
             text=self._written(),
+            repeat=entry.repeat,
+            keep_us=entry.keep_for,
+            only_in=entry.only_in,
+            levels=levels,
+            suppresses=_set(entry.suppresses),
         )
 
-    def _condition(self, key: str, text: str, words: Vocabulary) -> Expression | None:
+    def _nothing_beside_levels(self, entry: RuleEntry) -> None:
+        for name, key in (("when", "when"), ("hold", "for"), ("clear", "clear"), ("priority", "priority")):
+            if name in entry.model_fields_set:
+                self._say((key,), f"a rule with levels has `{key}` in each of them, not beside them")
+
+    def _levels(self, entries: list[LevelEntry], words: Vocabulary) -> Iterator[Level]:
+        """Those whose conditions could be read."""
+        for k, entry in enumerate(entries):
+            when, clear = self._conditions(("levels", k), entry.when, entry.clear, words)
+            if when is not None:
+                name = entry.name
+                yield Level(entry.priority, when, entry.hold, clear, name.zh if name else "",
+                            (name.en or name.zh) if name else "", entry.when.strip(), (entry.clear or "").strip(),
+                            )  # fmt: skip
+
+    def _conditions(
+        self, path: Path, when: str, clear: str | None, words: Vocabulary
+    ) -> tuple[Expression | None, Expression | None]:
+        return (
+            self._condition((*path, "when"), when, words),
+            None if clear is None else self._condition((*path, "clear"), clear, words),
+        )
+
+    def _condition(self, path: Path, text: str, words: Vocabulary) -> Expression | None:
         try:
             tree = parse_expression(text)
-            slips: tuple[Slip, ...] = tuple(check_condition(tree, words))
+            slips: tuple[Slip, ...] = tuple(check_condition(tree, words, clear=path[-1] == "clear"))
         except ExpressionError as error:
             tree, slips = None, error.slips
         for slip in slips:
-            self.mistakes.append(self._at(key, text, slip))
+            self.mistakes.append(self._at(path, text, slip))
         return None if slips else tree
 
-    def _cross_check(self, entry: RuleEntry, when: Expression, clear: Expression | None) -> None:
-        names = [*series_names(when), *(series_names(clear) if clear else ())]
-        if not kinds_with(names):
-            self._say("when", f"no kind of device has all of {', '.join(dict.fromkeys(names))}")
-        if entry.hold and any(isinstance(leaf, Event) for leaf in leaves(when)):
-            self._say(
-                "for", 'event(…) lasts no time, so it cannot hold: leave `for` out, or use count(event("x"), 10m)'
-            )
+    def _say(self, path: Path, message: str) -> None:
+        self.mistakes.append(self.document.mistake(("rules", self.index, *path), message))
 
-    def _say(self, key: str, message: str) -> None:
-        path: Path = ("rules", self.index, key)
-        self.mistakes.append(self.document.mistake(path, message))
-
-    def _at(self, key: str, text: str, slip: Slip) -> Mistake:
+    def _at(self, path: Path, text: str, slip: Slip) -> Mistake:
         """The very character, where the expression stands on one line as it is; else the key and the position."""
-        place = self.document.mistake(("rules", self.index, key), slip.message)
+        key = str(path[-1])
+        place = self.document.mistake(("rules", self.index, *path), slip.message)
         line = self.lines[place.line - 1] if 0 < place.line <= len(self.lines) else ""
         start = line.find(text, place.column + len(key)) if "\n" not in text else -1
+        said = slip.message
+        if "{" in line[: place.column] and text.count("(") > text.count(")"):
+            said += "; inside { } a comma ends the value: put the condition in quotes"
         if start >= 0:
-            return Mistake(place.file, place.line, start + slip.column, f"{key}: {slip.message}")
-        return Mistake(place.file, place.line, place.column, f"{key}, character {slip.column}: {slip.message}")
+            return Mistake(place.file, place.line, start + slip.column, f"{key}: {said}")
+        return Mistake(place.file, place.line, place.column, f"{key}, character {slip.column}: {said}")
 
     def _written(self) -> str:
         """The lines of this rule as they stand in the file; all its lines where two rules share one."""

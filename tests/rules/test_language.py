@@ -79,7 +79,7 @@ def test_the_language_reads_as_a_person_would(text: str, tree: object) -> None:
         ("atr.limit > 3", 1, "nearest: attr"),
         ("event(door_opened)", 7, "in quotes"),
         ("since(door_opened) > 1h", 7, "expected event"),
-        ('"door_opened"', 1, "only inside event"),
+        ('"door_opened"', 1, "only inside a function"),
         ("level_inside > 1e999", 16, "too large"),
         ("level_inside > 999999h", 16, "at most 366d"),
         ("level_inside > 'a", 16, "must end with"),
