@@ -10,30 +10,37 @@ import numpy as np
 
 from devices.batch import I64
 from rules.kernel import Kernel
-from rules.logic import Sight
+from rules.logic import Sight, next_scheduled
 from rules.outcome import FAR, NEVER
 from rules.shape import Part, walk
-from rules.state import I8, PENDING
+from rules.state import FIRING, PENDING, Tracks
 
 # An attribute may hold any number; beyond this a duration is never reached and an instant would overflow.
 _LONGEST = 2.0**59
 
 
-def agenda(kernel: Kernel, sight: Sight, ends: I64, phase: I8, since: I64) -> tuple[I64, I64]:
-    """(ready, instant), each (what, group): `ends` is the last evaluation of each group in the sight, `phase` and
-    `since` are as after it. FAR where there is nothing to wait for."""
+def agenda(kernel: Kernel, sight: Sight, ends: I64, tracks: Tracks) -> tuple[I64, I64]:
+    """(ready, instant), each (what, group): `ends` is the last evaluation of each group in the sight, `tracks` are the
+    occurrences as after it. FAR where there is nothing to wait for."""
     parts = walk(kernel.shape.when) + (walk(kernel.shape.clear) if kernel.shape.clear else [])
-    at = sight.instant[ends]
-    ripe = np.where((phase == PENDING) & (at < since + kernel.hold[sight.pairs[ends]]),
-                    since + kernel.hold[sight.pairs[ends]], FAR)  # fmt: skip
+    at, pairs = sight.instant[ends], sight.pairs[ends]
+    ripe_at = tracks.since + kernel.hold[pairs]
+    ripe = np.where((tracks.phase == PENDING) & (at < ripe_at), ripe_at, FAR)
     ready, instant = [ripe], [ripe]
+    if kernel.keeps:
+        over_at = tracks.raised + kernel.keep[pairs]
+        over = np.where((tracks.phase == FIRING) & (at < over_at), over_at, FAR)
+        ready.append(over)
+        instant.append(over)
     for part in parts:
         if part[0] == "absent":
-            soon, when = _absent(part, sight, ends, at)
+            soon, when = _absent(part, kernel, sight, ends, at)
         elif part[0] == "since":
-            soon = when = _since(part, sight, ends, at)
+            soon = when = _since(part, kernel, sight, ends, at)
         elif part[0] == "count":
-            soon = when = sight.leaving[(part[1], part[2])][ends]
+            soon = when = sight.leaving(part[1], part[2])[ends]
+        elif part[0] in ("between", "weekday", "holiday", "mode"):
+            soon = when = next_scheduled(part, at, sight.clock)
         else:
             continue
         ready.append(soon)
@@ -41,18 +48,20 @@ def agenda(kernel: Kernel, sight: Sight, ends: I64, phase: I8, since: I64) -> tu
     return np.stack(ready), np.stack(instant)
 
 
-def _absent(part: Part, sight: Sight, ends: I64, at: I64) -> tuple[I64, I64]:
-    silent = sight.measured[part[1]][ends]
+def _absent(part: Part, kernel: Kernel, sight: Sight, ends: I64, at: I64) -> tuple[I64, I64]:
     span = sight.param(part[2])[ends].astype(np.int64)
-    judged = (silent + span <= at) & (sight.clock()[ends] - sight.resumed_at >= span)
-    idle = judged | (silent == NEVER)
-    ready = np.maximum(silent, sight.resumed_at) + span
+    silent, resumed_at = sight.measured[part[1]][ends], sight.clock.resumed_at
+    idle = silent == NEVER
+    silent = kernel.pauses.will_count_from(sight.pairs[ends], at, silent, span)
+    idle |= (silent + span <= at) & (sight.newest_known()[ends] - resumed_at >= span)
+    ready = np.maximum(silent, resumed_at) + span
     return np.where(idle, FAR, ready), np.where(idle, FAR, silent + span)
 
 
-def _since(part: Part, sight: Sight, ends: I64, at: I64) -> I64:
+def _since(part: Part, kernel: Kernel, sight: Sight, ends: I64, at: I64) -> I64:
     last = sight.measured[part[2]][ends]
     span = sight.param(part[3])[ends]
     known = ~np.isnan(span) & (last > NEVER)
-    turn = last + np.ceil(np.clip(np.where(known, span, 0.0), -_LONGEST, _LONGEST)).astype(np.int64)
+    whole = np.ceil(np.clip(np.where(known, span, 0.0), -_LONGEST, _LONGEST)).astype(np.int64)
+    turn = kernel.pauses.will_count_from(sight.pairs[ends], at, last, whole) + whole
     return np.where(known & (at < turn), turn, FAR)

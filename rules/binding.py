@@ -1,4 +1,4 @@
-"""Rules bound to the devices they apply to: kernels of equal shape, and for every series the pairs that read it.
+"""Parts of rules bound to the devices they apply to: kernels of equal shape, and for every series who reads it.
 
 Binding is done in columns, rule by rule, so that a hundred thousand devices bind in seconds. It never numbers a
 series: a metric the device has not sent yet is -1 and is bound when the registry grows.
@@ -7,20 +7,24 @@ series: a metric the device has not sent yet is -1 and is bound when the registr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from devices.batch import F64, I64, Bool
 from devices.kinds import KINDS
 from devices.registry import DeviceStatus, Registry
-from rules.book import RuleBook
 from rules.checking import has_series
+from rules.declared import Declared
 from rules.kernel import Block, Kernel
 from rules.outcome import NEVER
-from rules.rule import AppliesTo, Rule, attribute_number, constant_value
-from rules.shape import Plan, Shape, plan
+from rules.params import Filling, Steps, fill
+from rules.parts import Part
+from rules.pausing import Pauses
+from rules.rule import AppliesTo, Rule, attribute_number
+from rules.shape import HIGHEST, INTERVAL, LOWEST, Plan, Shape, plan
 from rules.state import fresh
 
 _SECOND = 1_000_000
@@ -40,12 +44,14 @@ class Readers:
 @dataclass(frozen=True, slots=True)
 class Binding:
     """`offsets` are where the pairs of each kernel begin in the numbering of `readers`, and the end of the last;
-    `windows` how long the events of each series are kept."""
+    `spans` how long the samples of each series are looked back on, 0 for not at all. `whole_devices`: some part asks
+    when a device was last heard of."""
 
     kernels: list[Kernel]
     offsets: I64
     readers: Readers
-    windows: I64
+    spans: I64
+    whole_devices: bool
     devices: int
     series: int
 
@@ -53,7 +59,7 @@ class Binding:
         return [(kernel, block) for kernel in self.kernels for block in kernel.blocks]
 
 
-@dataclass(slots=True)
+@dataclass
 class Columns:
     """The registry as columns over device numbers; attributes and series are made when first asked for."""
 
@@ -67,15 +73,31 @@ class Columns:
     _attributes: dict[str, F64] = field(default_factory=dict)
 
     def attribute(self, name: str) -> F64:
+        """Over device numbers; NaN where the device has none that always holds."""
         if name not in self._attributes:
-            self._attributes[name] = np.array(
-                [attribute_number(device.attributes, name) for device in self.registry.devices], np.float64
-            )
+            self._attributes[name] = self._column(name)
         return self._attributes[name]
 
-    def reader(self, numbers: I64) -> Callable[[str], F64]:
-        """Reads an attribute of these devices."""
-        return lambda name: self.attribute(name)[numbers]
+    def _column(self, name: str) -> F64:
+        devices = self.registry.devices
+        if name == INTERVAL:
+            return self.interval.astype(np.float64)
+        for end, prefix in enumerate((LOWEST, HIGHEST)):
+            if name.startswith(prefix):
+                metric = name.removeprefix(prefix)
+                ranges = {k.name: k.metrics[metric].plausible[end] for k in KINDS.values() if metric in k.metrics}
+                return np.array([ranges.get(device.kind, np.nan) for device in devices], np.float64)
+        return np.array([attribute_number(device.attributes, name) for device in devices], np.float64)
+
+    @cached_property
+    def dated(self) -> dict[str, dict[int, Steps]]:
+        """Attributes that hold from an instant on, by name and device number."""
+        found: dict[str, dict[int, Steps]] = defaultdict(dict)
+        for device in self.registry.devices:
+            for name, value in device.attributes.items():
+                if isinstance(value, tuple):
+                    found[name][device.number] = tuple(sorted((step.valid_from, step.value) for step in value))
+        return found
 
 
 def columns(registry: Registry) -> Columns:
@@ -129,57 +151,85 @@ def _union(index: Mapping[str, I64], keys: Iterable[str]) -> I64:
 
 
 def bind(
-    book: RuleBook, registry: Registry, grid_tree: Mapping[str, frozenset[str]], previous: Binding | None = None
+    parts: Iterable[Part],
+    registry: Registry,
+    grid_tree: Mapping[str, frozenset[str]],
+    previous: Binding | None = None,
+    *,
+    declared: Declared,
 ) -> Binding:
-    """Kernels for the book, with the state of every pair that `previous` had under the same meaning."""
+    """Kernels for the parts, with the state of every pair that `previous` had under the same meaning."""
     table = columns(registry)
-    shapes: dict[Shape, list[tuple[Rule, Plan, I64]]] = {}
-    for rule in book.rules.values():
-        numbers = matching(rule, table, grid_tree)
+    shapes: dict[Shape, list[tuple[Part, Plan, I64]]] = {}
+    for part in parts:
+        numbers = matching(part.rule, table, grid_tree)
         if len(numbers):
-            shapes.setdefault(plan(rule).shape, []).append((rule, plan(rule), numbers))
+            filled = plan(part.rule)
+            shapes.setdefault(filled.shape, []).append((part, filled, numbers))
     kernels = [_kernel(shape, members, table) for shape, members in shapes.items()]
     if previous is not None:
         _carry(previous, kernels)
+    pause(kernels, registry, declared)
     offsets = np.cumsum([0, *map(len, kernels)], dtype=np.int64)
     count = len(registry.series_device)
-    readers = _readers(kernels, offsets, count)
-    return Binding(kernels, offsets, readers, _windows(kernels, count), len(registry.devices), count)
+    return Binding(
+        kernels, offsets, _readers(kernels, offsets, registry), _spans(kernels, count),
+        any(kernel.shape.any_slot >= 0 for kernel in kernels), len(registry.devices), count,
+    )  # fmt: skip
 
 
-def _kernel(shape: Shape, members: list[tuple[Rule, Plan, I64]], table: Columns) -> Kernel:
+def _kernel(shape: Shape, members: list[tuple[Part, Plan, I64]], table: Columns) -> Kernel:
+    rules = [part.rule for part, _, _ in members]
     sizes = [len(numbers) for _, _, numbers in members]
     starts = np.cumsum([0, *sizes], dtype=np.int64)
+    begins = starts.tolist()
     device = np.concatenate([numbers for _, _, numbers in members])
     missing = np.full(len(table.interval), -1, np.int64)
     series = np.stack([
         np.concatenate([table.by_metric.get(plan.slots[slot], missing)[numbers] for _, plan, numbers in members])
         for slot in range(shape.slots)
     ])  # fmt: skip
-    width = len(members[0][1].params)
-    params = np.empty((width, len(device)))
-    for (_, filling, numbers), start in zip(members, starts.tolist(), strict=False):
-        for k, node in enumerate(filling.params):
-            params[k, start : start + len(numbers)] = constant_value(node, table.reader(numbers))
-    hold = np.repeat(np.array([rule.hold_us for rule, _, _ in members], np.int64), sizes)
+    fillings = [
+        Filling(start, numbers, plan.params) for (_, plan, numbers), start in zip(members, begins, strict=False)
+    ]
+    hold = np.repeat(np.array([rule.hold_us for rule in rules], np.int64), sizes)
+    keep = np.repeat(np.array([rule.keep_us for rule in rules], np.int64), sizes)
     default = _INTERVALS * table.interval[device]
     return Kernel(
         shape=shape,
         blocks=[
-            Block(rule, start, start + size, numbers)
-            for (rule, _, numbers), start, size in zip(members, starts.tolist(), sizes, strict=False)
+            Block(part.rule, part.meaning, start, start + size, numbers)
+            for (part, _, numbers), start, size in zip(members, begins, sizes, strict=False)
         ],
         series=series,
-        params=params,
+        params=fill(len(device), fillings, table.attribute, table.dated),
         device=device,
         first_seen=table.first_seen[device],
         hold=hold,
-        max_gap=_limit([rule.gap_us for rule, _, _ in members], sizes, default),
-        max_age=_limit([rule.max_age_us for rule, _, _ in members], sizes, default),
-        state=fresh(len(device), timed=shape.timed),
+        keep=keep,
+        max_gap=_limit([rule.gap_us for rule in rules], sizes, default),
+        max_age=_limit([rule.max_age_us for rule in rules], sizes, default),
+        state=fresh(len(device), timed=shape.timed, repeats=shape.repeat is not None),
         holds=bool(hold.any()),
+        keeps=bool(keep.any()),
         block_starts=starts[:-1],
     )
+
+
+def pause(kernels: Iterable[Kernel], registry: Registry, declared: Declared) -> None:
+    """Tell the kernels which of their pairs people have paused."""
+    devices = {d.number: d.id for p in declared.pauses if (d := registry.get(p.device)) is not None}
+    for kernel in kernels:
+        found: dict[int, tuple[tuple[int, int], ...]] = {}
+        for block in kernel.blocks if devices else ():
+            owner = block.rule.id.partition("#")[0]
+            rows = np.flatnonzero(np.isin(block.devices, list(devices))).tolist()
+            for row in rows:
+                pauses = declared.paused(devices[int(block.devices[row])])
+                spans = tuple((p.start, p.end) for p in pauses if p.rules is None or owner in p.rules)
+                if spans:
+                    found[block.start + row] = spans
+        kernel.pauses = Pauses(found)
 
 
 def _limit(limits: list[int | None], sizes: list[int], default: I64) -> I64:
@@ -187,34 +237,49 @@ def _limit(limits: list[int | None], sizes: list[int], default: I64) -> I64:
     return np.where(given < 0, default, given)
 
 
-def _readers(kernels: list[Kernel], offsets: I64, count: int) -> Readers:
+def _readers(kernels: list[Kernel], offsets: I64, registry: Registry) -> Readers:
     """Sorted once here, so that a batch costs only what its own series are read by."""
-    series = [k.series.ravel() for k in kernels]
-    pairs = [np.tile(np.arange(len(k)) + offset, k.shape.slots) for k, offset in zip(kernels, offsets, strict=False)]
-    all_series = np.concatenate([np.empty(0, np.int64), *series])
-    all_pairs = np.concatenate([np.empty(0, np.int64), *pairs])
+    count = len(registry.series_device)
+    series, pairs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for kernel, offset in zip(kernels, offsets.tolist(), strict=False):
+        series.append(kernel.series.ravel())
+        pairs.append(np.tile(np.arange(len(kernel)) + offset, kernel.shape.slots))
+        if kernel.shape.any_slot >= 0:
+            owner = registry.series_devices().astype(np.int64)
+            for block in kernel.blocks:
+                place = np.minimum(np.searchsorted(block.devices, owner), len(block.devices) - 1)
+                mine = np.flatnonzero(block.devices[place] == owner)
+                series.append(mine)
+                pairs.append(place[mine] + block.start + offset)
+    all_series, all_pairs = np.concatenate(series), np.concatenate(pairs)
     bound = all_series >= 0
-    key = np.sort((all_series[bound] << 32) | all_pairs[bound])
+    # A series read in two slots, or as itself and as its device's, asks for the pair once.
+    key = np.unique((all_series[bound] << 32) | all_pairs[bound])
     counts = np.bincount(key >> 32, minlength=count).astype(np.int64)
     return Readers(np.cumsum(counts) - counts, counts, key & 0xFFFFFFFF)
 
 
-def _windows(kernels: list[Kernel], count: int) -> I64:
-    """How long the events of each series must be remembered, by series; 0 where no rule counts them."""
-    found = np.zeros(count, np.int64)
+def _spans(kernels: list[Kernel], count: int) -> I64:
+    """How far back each series is looked, by series; the last place stands for a series never seen."""
+    found = np.zeros(count + 1, np.int64)
     for kernel in kernels:
+        for slot in kernel.shape.looks:
+            bound = kernel.series[slot] >= 0
+            # A microsecond: the newest two samples, which are kept in any case.
+            np.maximum.at(found, kernel.series[slot][bound], 1)
         for slot, k in kernel.shape.windows:
             bound = kernel.series[slot] >= 0
-            np.maximum.at(found, kernel.series[slot][bound], kernel.params[k][bound].astype(np.int64))
+            span = kernel.params.plain[k][bound].astype(np.int64)
+            np.maximum.at(found, kernel.series[slot][bound], span)
     return found
 
 
 def _carry(previous: Binding, kernels: list[Kernel]) -> None:
     """The state of pairs of an unchanged rule (id and meaning) and a device that still has it."""
-    old = {(block.rule.id, block.rule.fingerprint): (kernel, block) for kernel, block in previous.blocks()}
+    old = {(block.rule.id, block.meaning): (kernel, block) for kernel, block in previous.blocks()}
     for kernel in kernels:
         for block in kernel.blocks:
-            found = old.get((block.rule.id, block.rule.fingerprint))
+            found = old.get((block.rule.id, block.meaning))
             if found is not None:
                 source, old_block = found
                 here, there = _same(block.devices, old_block.devices)
@@ -230,10 +295,10 @@ def _same(new: I64, old: I64) -> tuple[I64, I64]:
 
 def gone(previous: Binding, now: Binding) -> list[tuple[Kernel, Block, I64]]:
     """Pairs of `previous` that `now` has not, as rows of their kernel."""
-    kept = {(b.rule.id, b.rule.fingerprint): b.devices for _, b in now.blocks()}
+    kept = {(b.rule.id, b.meaning): b.devices for _, b in now.blocks()}
     found = []
     for kernel, block in previous.blocks():
-        left = kept.get((block.rule.id, block.rule.fingerprint), np.empty(0, np.int64))
+        left = kept.get((block.rule.id, block.meaning), np.empty(0, np.int64))
         lost: Bool = ~np.isin(block.devices, left)
         if lost.any():
             found.append((kernel, block, block.start + np.flatnonzero(lost)))

@@ -7,24 +7,36 @@ Judging is pure. `evaluate`, `tick` and `reload` read the state and return an Ou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 
 from devices.batch import I64
 from devices.registry import Registry
 from rules.agenda import agenda
-from rules.binding import Binding, bind, gone
+from rules.binding import Binding, bind, gone, pause
 from rules.book import RuleBook
+from rules.calendar import Site
+from rules.combining import Combiner, Saved
+from rules.declared import Declared
 from rules.foresight import first_due
-from rules.kernel import Block, Groups, Kernel, Verdict, judge
-from rules.outcome import NEVER, Edge, Outcome, Peak, Rows, Transition
+from rules.grouping import Groups
+from rules.groups import members_of
+from rules.kernel import Block, Kernel, Verdict, judge
+from rules.logic import Clock
+from rules.outcome import FAR, NEVER, Edge, Outcome, Peak, Rows, Transition
+from rules.parts import Part, parts_of
 from rules.reason import known, reason
-from rules.seeing import Batch, Clock, Memory, see_batch, see_clock
-from rules.snapshot import pack, unpack
-from rules.state import FIRING, Change, Times
+from rules.seeing import Batch, Memory, see_batch, see_clock
+from rules.snapshot import pack, read, unpack
+from rules.state import FIRING, Change, idle
+from rules.turning import State as Turned
 
 __all__ = ["Edge", "Engine", "Outcome", "Peak", "Rows", "Transition"]
+
+_NOTHING_DECLARED = Declared()
+_SITE = Site()
 
 
 @dataclass(slots=True)
@@ -32,68 +44,104 @@ class _Changes:
     """What `adopt` writes."""
 
     kernels: list[tuple[Kernel, Change]] = field(default_factory=list)
+    turned: Turned | None = None
     rows: Rows | None = None
     now: int = NEVER
     book: RuleBook | None = None
-    binding: Binding | None = None
+    bound: _Bound | None = None
+    declared: Declared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """The parts of a book, bound to devices, and what makes the rules' own alarms of theirs."""
+
+    parts: Mapping[str, Part]
+    binding: Binding
+    combiner: Combiner
+    places: Mapping[str, int]
 
 
 @dataclass(slots=True)
 class _Found:
-    """Transitions with what orders them: element or instant, rule, device, raised before cleared."""
+    """Transitions of parts with what orders them: element or instant, part, device, raised before cleared."""
 
     transitions: list[tuple[tuple[int, int, int, int], Transition]] = field(default_factory=list)
     peaks: list[Peak] = field(default_factory=list)
 
-    def outcome(self, changes: _Changes) -> Outcome:
+    def outcome(self, changes: _Changes, combiner: Combiner) -> Outcome:
         self.transitions.sort(key=lambda entry: entry[0])
-        return Outcome(tuple(t for _, t in self.transitions), tuple(self.peaks), changes)
+        now = None if changes.rows is not None else changes.now
+        combined = combiner.judge([t for _, t in self.transitions], self.peaks, now)
+        changes.turned = combined.changes
+        return Outcome(combined.transitions, combined.peaks, changes)
 
 
 class Engine:
     """One per installation. `grid_tree` gives for each grid itself and everything below it."""
 
     def __init__(
-        self, book: RuleBook, registry: Registry, *, grid_tree: Mapping[str, frozenset[str]] | None = None
+        self,
+        book: RuleBook,
+        registry: Registry,
+        *,
+        grid_tree: Mapping[str, frozenset[str]] | None = None,
+        site: Site = _SITE,
+        declared: Declared = _NOTHING_DECLARED,
     ) -> None:
         self._book = book
         self._registry = registry
         self._grid_tree = grid_tree or {}
-        self._now = NEVER
-        self._resumed_at = NEVER
-        self._memory = Memory(np.array([np.nan]), np.array([NEVER], np.int64))
-        self._binding = bind(book, registry, self._grid_tree)
+        self._clock = Clock(NEVER, NEVER, site, declared)
+        self._memory = _no_memory()
+        self._bound = self._bind(book, declared, None)
         self._settle()
 
     @property
     def book(self) -> RuleBook:
         return self._book
 
+    @property
+    def declared(self) -> Declared:
+        return self._clock.declared
+
+    def _bind(self, book: RuleBook, declared: Declared, previous: _Bound | None) -> _Bound:
+        parts = parts_of(book.rules)
+        before = previous.binding if previous is not None else None
+        binding = bind(parts.values(), self._registry, self._grid_tree, before, declared=declared)
+        members = {
+            owner.id: members_of(owner, block.devices.tolist(), self._registry, self._grid_tree)
+            for _, block in binding.blocks()
+            if (owner := parts[block.rule.id].owner).group is not None
+        }
+        combiner = Combiner(parts, self._registry, members)
+        return _Bound(parts, binding, combiner, {part: place for place, part in enumerate(parts)})
+
     def evaluate(self, rows: Rows) -> Outcome:
         """What follows from the rows. Transitions come in the order of their elements."""
         self._follow_registry()
         changes, found = _Changes(rows=rows), _Found()
         if len(rows):
-            batch = Batch(rows.series.astype(np.int64), rows.at, rows.value, rows.element.astype(np.int64))
+            batch = self._batch(rows)
             pairs, numbers, cuts = self._entries(batch)
             with np.errstate(all="ignore"):
                 for k in np.flatnonzero(np.diff(cuts)).tolist():
                     part = slice(cuts[k], cuts[k + 1])
-                    entries = (pairs[part] - self._binding.offsets[k], numbers[part])
-                    self._judge_batch(self._binding.kernels[k], batch, entries, changes, found)
-        return found.outcome(changes)
+                    entries = (pairs[part] - self._bound.binding.offsets[k], numbers[part])
+                    self._judge_batch(self._bound.binding.kernels[k], batch, entries, changes, found)
+        return found.outcome(changes, self._bound.combiner)
 
     def tick(self, now: int) -> Outcome:
         """What the clock brings up to `now`: each pair that is due is judged at its due instants, one by one."""
         self._follow_registry()
         changes, found = _Changes(now=now), _Found()
-        clock = Clock(max(now, self._now), self._resumed_at)
+        clock = replace(self._clock, now=max(now, self._clock.now))
         with np.errstate(all="ignore"):
-            for kernel in self._binding.kernels:
+            for kernel in self._bound.binding.kernels:
                 due = np.flatnonzero(kernel.state.due <= now) if kernel.shape.timed else np.empty(0, np.int64)
                 if len(due):
                     changes.kernels.append((kernel, self._judge_clock(kernel, due, clock, found)))
-        return found.outcome(changes)
+        return found.outcome(changes, self._bound.combiner)
 
     def until_due(self, rows: Rows) -> int:
         """How many of these rows can be judged in one batch: at the next one a clock that ticks before every row later
@@ -101,13 +149,14 @@ class Engine:
         self._follow_registry()
         if not len(rows):
             return 0
-        batch = Batch(rows.series.astype(np.int64), rows.at, rows.value, rows.element.astype(np.int64))
+        batch = self._batch(rows)
         pairs, numbers, cuts = self._entries(batch)
-        at = np.maximum(np.maximum.accumulate(rows.at), self._now)
-        clock, offsets = Clock(self._now, self._resumed_at), self._binding.offsets
-        first = len(rows)
+        at = np.maximum(np.maximum.accumulate(rows.at), self._clock.now)
+        clock, offsets = self._clock, self._bound.binding.offsets
+        first = int(np.searchsorted(at, self._bound.combiner.due()))
+        first = min(first, int(np.searchsorted(at, min(FAR, int(at[0]) + self._bound.combiner.soonest()))))
         with np.errstate(all="ignore"):
-            for k, kernel in enumerate(self._binding.kernels):
+            for k, kernel in enumerate(self._bound.binding.kernels):
                 if kernel.shape.timed:
                     part = slice(cuts[k], cuts[k + 1])
                     entries = (pairs[part] - offsets[k], numbers[part])
@@ -121,16 +170,22 @@ class Engine:
         assert isinstance(changes, _Changes)
         for kernel, change in changes.kernels:
             change.apply(kernel.state)
+        if changes.turned is not None:
+            self._bound.combiner.adopt(changes.turned)
         if changes.rows is not None:
             self._remember(changes.rows)
-        self._now = max(self._now, changes.now)
-        if changes.book is not None and changes.binding is not None:
-            self._book, self._binding = changes.book, changes.binding
+        self._clock = replace(self._clock, now=max(self._clock.now, changes.now))
+        if changes.declared is not None:
+            self._clock = replace(self._clock, declared=changes.declared)
+            pause(self._bound.binding.kernels, self._registry, changes.declared)
+        if changes.book is not None and changes.bound is not None:
+            self._book, self._bound = changes.book, changes.bound
+        if changes.declared is not None or changes.bound is not None:
             self._settle()
 
     def link(self, resumed_at: int) -> None:
         """The link is back or the service has started: an absence gets one full interval from here."""
-        self._resumed_at = max(self._resumed_at, resumed_at)
+        self._clock = replace(self._clock, resumed_at=max(self._clock.resumed_at, resumed_at))
         self._settle()
 
     def devices_changed(self) -> tuple[Transition, ...]:
@@ -138,51 +193,99 @@ class Engine:
 
         Returns what must be cleared because its device is no longer judged, dated with the last instant of the rule.
         """
-        binding = bind(self._book, self._registry, self._grid_tree, self._binding)
-        ended = self._ended(binding, NEVER, "device_not_judged")
-        self._binding = binding
+        bound, ended = self._replace(self._book, NEVER, "device_not_judged")
+        self._bound = bound
         self._settle()
         return ended
 
     def reload(self, book: RuleBook, now: int) -> Outcome:
         """Another book: unchanged rules keep their state, what stands of removed or changed rules is cleared."""
-        binding = bind(book, self._registry, self._grid_tree, self._binding)
-        ended = self._ended(binding, now, "rule_removed_or_changed")
-        return Outcome(ended, (), _Changes(book=book, binding=binding, now=now))
+        bound, ended = self._replace(book, now, "rule_removed_or_changed")
+        return Outcome(ended, (), _Changes(book=book, bound=bound, now=now))
+
+    def declare(self, declared: Declared, now: int) -> Outcome:
+        """What people have declared from now on, all of it: what stands of pairs that are paused now is cleared."""
+        changes, found = _Changes(declared=declared, now=now), _Found()
+        held = [p for p in declared.pauses if p.start <= now < p.end]
+        paused = {d.number: p for p in held if (d := self._registry.get(p.device)) is not None}
+        for kernel in self._bound.binding.kernels if paused else ():
+            tracks = kernel.state.tracks
+            standing = np.flatnonzero((tracks.phase == FIRING) & np.isin(kernel.device, list(paused)))
+            ended = []
+            for row in standing.tolist():
+                block, pauses = kernel.block_of(row), declared.paused(self._device_id(kernel, row))
+                owner = self._bound.parts[block.rule.id].owner
+                why = [p.why for p in pauses if p.start <= now < p.end and (p.rules is None or owner.id in p.rules)]
+                if why:
+                    ended.append(row)
+                    end = self._end(kernel, block, row, now, "paused", {"why": why[0]})
+                    found.transitions.append(((end.at, self._bound.places[block.rule.id], row, 0), end))
+            if ended:
+                changes.kernels.append((kernel, _cleared(kernel, np.array(ended, np.int64))))
+        return found.outcome(changes, self._bound.combiner)
 
     def snapshot(self) -> bytes:
         """The whole state; `restore` of it, with the same rules and devices, gives an engine that cannot be told
         from this one."""
-        return pack(self._binding, self._memory, self._now, self._resumed_at)
+        bound = self._bound
+        return pack(bound.binding, self._memory, self._clock, msgspec.msgpack.encode(bound.combiner.snapshot()))
 
     def restore(self, blob: bytes) -> None:
         """Take the state of a snapshot. Rules whose meaning changed since start afresh; ValueError for other bytes."""
-        binding = bind(self._book, self._registry, self._grid_tree)
-        count = len(self._registry.series_device) + 1
-        memory = Memory(np.full(count, np.nan), np.full(count, NEVER, np.int64))
-        self._now, self._resumed_at = unpack(blob, binding, memory)
-        self._binding, self._memory = binding, memory
+        shot = read(blob)
+        self._clock = replace(self._clock, now=shot.now, resumed_at=shot.resumed_at, declared=shot.declared)
+        self._bound, self._memory = self._bind(self._book, shot.declared, None), _no_memory()
+        self._make_room()
+        unpack(shot, self._bound.binding, self._memory)
+        firing = {
+            block.rule.id: frozenset(
+                block.devices[kernel.state.tracks.phase[block.start : block.stop] == FIRING].tolist()
+            )
+            for kernel, block in self._bound.binding.blocks()
+        }
+        self._bound.combiner.restore(msgspec.msgpack.decode(shot.combined, type=Saved), firing)
         self._settle()
+
+    def _replace(self, book: RuleBook, now: int, why: str) -> tuple[_Bound, tuple[Transition, ...]]:
+        """Bound anew, with what is unchanged; and what ends because its part is not judged any more."""
+        bound = self._bind(book, self._clock.declared, self._bound)
+        ended = self._ended(bound.binding, now, why)
+        combined = bound.combiner.take_over(self._bound.combiner, ended, now, why)
+        bound.combiner.adopt(combined.changes)
+        return bound, combined.transitions
 
     def _follow_registry(self) -> None:
         """A series or device that came since the last binding is bound before it is judged."""
-        bound = self._binding
+        bound = self._bound.binding
         if len(self._registry.series_device) != bound.series or len(self._registry.devices) != bound.devices:
             self.devices_changed()
 
-    def _settle(self) -> None:
-        """After binding, restoring or a link: room for every series, and the agenda of every pair anew."""
+    def _make_room(self) -> None:
+        """Room for every series and device there is, and the last place for one never seen."""
         memory, count = self._memory, len(self._registry.series_device) + 1
         if len(memory.at) < count:
             value, at = np.full(count, np.nan), np.full(count, NEVER, np.int64)
             value[: len(memory.at) - 1], at[: len(memory.at) - 1] = memory.value[:-1], memory.at[:-1]
             memory.value, memory.at = value, at
-        clock = Clock(self._now, self._resumed_at)
-        for kernel in self._binding.kernels:
+        memory.history.keep(self._bound.binding.spans)
+
+    def _settle(self) -> None:
+        """After binding, restoring, a link or a declaration: room for all, and the agenda of every pair anew."""
+        self._make_room()
+        memory = self._memory
+        if self._bound.binding.whole_devices:
+            memory.heard = np.full(len(self._registry.devices), NEVER, np.int64)
+            np.maximum.at(memory.heard, self._registry.series_devices(), memory.at[: len(self._registry.series_device)])
+        for kernel in self._bound.binding.kernels:
             if kernel.shape.timed:
-                everyone, tracks = np.arange(len(kernel)), kernel.state.tracks
-                sight = see_clock(kernel, memory, everyone, kernel.state.instant, clock)
-                kernel.state.due = agenda(kernel, sight, everyone, tracks.phase, tracks.since)[0].min(axis=0)
+                everyone = np.arange(len(kernel))
+                sight = see_clock(kernel, memory, everyone, kernel.state.instant, self._clock)
+                kernel.state.due = agenda(kernel, sight, everyone, kernel.state.tracks)[0].min(axis=0)
+
+    def _batch(self, rows: Rows) -> Batch:
+        series = rows.series.astype(np.int64)
+        places = self._memory.history.stage(series, rows.at, rows.value)
+        return Batch(series, rows.at, rows.value, rows.element.astype(np.int64), places)
 
     def _entries(self, batch: Batch) -> tuple[I64, I64, list[int]]:
         """Every (pair, row) the batch asks to be judged, by pair then row, and where each kernel's begin.
@@ -190,7 +293,7 @@ class Engine:
         One sort of one integer each, pair before row: the largest cost of a quiet batch, and it is linear in what
         applies, not in what there is.
         """
-        readers, size = self._binding.readers, len(batch.series)
+        readers, size = self._bound.binding.readers, len(batch.series)
         counts = readers.count[batch.series]
         after = np.cumsum(counts)
         rows = np.repeat(np.arange(size), counts)
@@ -200,21 +303,20 @@ class Engine:
         key = (readers.pair[at] << bits) | rows
         key.sort()
         pairs = key >> bits
-        cuts: list[int] = np.searchsorted(pairs, self._binding.offsets).tolist()
+        cuts: list[int] = np.searchsorted(pairs, self._bound.binding.offsets).tolist()
         return pairs, key & ((1 << bits) - 1), cuts
 
     def _judge_batch(
         self, kernel: Kernel, batch: Batch, entries: tuple[I64, I64], changes: _Changes, found: _Found
     ) -> None:
-        view = see_batch(kernel, self._memory, batch, entries, Clock(self._now, self._resumed_at))
+        view = see_batch(kernel, self._memory, batch, entries, self._clock)
         sight, groups = view.sight, view.groups
         verdict = judge(kernel, sight, groups, kernel.state, by_clock=False)
         if kernel.shape.timed:
-            phase, since = kernel.state.tracks.phase[groups.pairs], kernel.state.tracks.since[groups.pairs]
+            tracks = kernel.state.tracks.take(groups.pairs)
             if verdict.change.tracks is not None:
-                where = np.searchsorted(groups.pairs, verdict.change.loud)
-                phase[where], since[where] = verdict.change.tracks.phase, verdict.change.tracks.since
-            verdict.change.due = agenda(kernel, sight, groups.ends(), phase, since)[0].min(axis=0)
+                tracks.put(np.searchsorted(groups.pairs, verdict.change.loud), verdict.change.tracks)
+            verdict.change.due = agenda(kernel, sight, groups.ends(), tracks)[0].min(axis=0)
         changes.kernels.append((kernel, verdict.change))
         self._report(kernel, verdict, view.element, found)
 
@@ -223,9 +325,8 @@ class Engine:
         pocket = kernel.state.take(pairs)
         active = np.arange(len(pairs))
         while len(active):
-            tracks = pocket.tracks
             sight = see_clock(kernel, self._memory, pairs[active], pocket.instant[active], clock)
-            ready, instants = agenda(kernel, sight, np.arange(len(active)), tracks.phase[active], tracks.since[active])
+            ready, instants = agenda(kernel, sight, np.arange(len(active)), pocket.tracks.take(active))
             pocket.due[active] = ready.min(axis=0)
             late = pocket.due[active] <= clock.now
             at = np.where(ready <= clock.now, instants, np.iinfo(np.int64).max).min(axis=0)[late]
@@ -241,7 +342,7 @@ class Engine:
         return Change(pairs, pocket.instant, True, pairs, pocket.tracks, none, np.empty(0), pocket.due)
 
     def _report(self, kernel: Kernel, verdict: Verdict, element: I64 | None, found: _Found) -> None:
-        places = {rule: place for place, rule in enumerate(self._book.rules)} if verdict.steps else {}
+        places = self._bound.places
         for step in verdict.steps:
             rule = kernel.block_of(step.pair).rule
             device = self._registry.devices[int(kernel.device[step.pair])]
@@ -269,31 +370,44 @@ class Engine:
         """Rows of a series rise in time, so of several the last written is the newest."""
         memory, series = self._memory, rows.series.astype(np.int64)
         memory.value[series], memory.at[series] = rows.value, rows.at
-        windows = self._binding.windows[series]
-        for row in np.flatnonzero(windows).tolist():
-            at = rows.at[row : row + 1]
-            times = memory.times.setdefault(int(series[row]), Times(np.empty(0, np.int64)))
-            times.append(at, int(at[0] - windows[row]))
+        memory.history.adopt(series)
+        if self._bound.binding.whole_devices:
+            np.maximum.at(memory.heard, rows.device, rows.at)
 
     def _ended(self, binding: Binding, now: int, why: str) -> tuple[Transition, ...]:
         found = []
-        for kernel, block, rows in gone(self._binding, binding):
+        for kernel, block, rows in gone(self._bound.binding, binding):
             tracks = kernel.state.tracks
             for row in rows[tracks.phase[rows] == FIRING].tolist():
                 found.append(self._end(kernel, block, row, now, why))
         return tuple(found)
 
-    def _end(self, kernel: Kernel, block: Block, row: int, now: int, why: str) -> Transition:
+    def _device_id(self, kernel: Kernel, row: int) -> str:
+        return self._registry.devices[int(kernel.device[row])].id
+
+    def _end(  # noqa: PLR0917 - what ends, when and why
+        self, kernel: Kernel, block: Block, row: int, now: int, why: str, more: Mapping[str, object] | None = None
+    ) -> Transition:
         tracks, rule = kernel.state.tracks, block.rule
         return Transition(
             rule=rule.id,
-            device=self._registry.devices[int(kernel.device[row])].id,
+            device=self._device_id(kernel, row),
             metric=rule.metric,
             edge=Edge.CLEARED,
             at=max(now, int(kernel.state.instant[row]), int(tracks.raised[row])),
             since=int(tracks.since[row]),
             first_value=known(float(tracks.first[row])),
             peak_value=known(float(tracks.peak[row])),
-            reason={"when": rule.when_text, "cleared_by": why},
+            reason={"when": rule.when_text, "cleared_by": why, **(more or {})},
             element=-1,
         )
+
+
+def _no_memory() -> Memory:
+    return Memory(np.array([np.nan]), np.array([NEVER], np.int64), np.empty(0, np.int64))
+
+
+def _cleared(kernel: Kernel, rows: I64) -> Change:
+    """These pairs without their occurrences, by the clock."""
+    none = np.empty(0, np.int64)
+    return Change(rows, kernel.state.instant[rows], True, rows, idle(len(rows)), none, np.empty(0))

@@ -12,7 +12,7 @@ from devices.batch import I64
 from rules.agenda import agenda
 from rules.kernel import Kernel, conditions
 from rules.seeing import View
-from rules.state import NORMAL, PENDING
+from rules.state import FIRING, PENDING, idle
 
 
 def first_due(kernel: Kernel, view: View | None, at: I64) -> int:
@@ -33,13 +33,14 @@ def first_due(kernel: Kernel, view: View | None, at: I64) -> int:
     following = np.append(rows[1:], nothing)
     following[groups.ends()] = nothing
     everywhere = np.arange(groups.count)
-    idle = np.full(groups.count, NORMAL, np.int8)
-    ready = agenda(kernel, sight, everywhere, idle, sight.instant)[0].min(axis=0)
+    ready = agenda(kernel, sight, everywhere, idle(groups.count))[0].min(axis=0)
     next_tick = np.searchsorted(at, at[rows], "right")
     wanted = np.maximum(np.searchsorted(at, ready), next_tick)
     found += wanted[wanted <= following].tolist()
     if kernel.holds:
         found += _ripe(kernel, view, at, next_tick)
+    if kernel.keeps:
+        found += _over(kernel, view, at, next_tick)
     return int(min(found))
 
 
@@ -52,3 +53,14 @@ def _ripe(kernel: Kernel, view: View, at: I64, next_tick: I64) -> list[int]:
     # One that was ripe and still did not fire has an unknown in it: no clock will change that.
     old = np.searchsorted(at, old_ripe[old_ripe > kernel.state.instant[pending]])
     return [*np.maximum(ripe, next_tick[true]).tolist(), *old.tolist()]
+
+
+def _over(kernel: Kernel, view: View, at: I64, next_tick: I64) -> list[int]:
+    """When an occurrence that begins here, or stands already, may end because it was kept for long enough."""
+    groups, sight, tracks = view.groups, view.sight, kernel.state.tracks
+    true = np.flatnonzero(conditions(kernel.shape).when_true(sight))
+    over = np.searchsorted(at, sight.instant[true] + kernel.keep[sight.pairs[true]])
+    firing = groups.pairs[tracks.phase[groups.pairs] == FIRING]
+    old_over = tracks.raised[firing] + kernel.keep[firing]
+    old = np.searchsorted(at, old_over[old_over > kernel.state.instant[firing]])
+    return [*np.maximum(over, next_tick[true]).tolist(), *old.tolist()]

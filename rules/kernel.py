@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from devices.batch import F64, I64, Bool
+from devices.batch import I64, Bool
+from rules.grouping import Groups
 from rules.logic import Condition, Sight, compile_condition
+from rules.outcome import NEVER
+from rules.params import Params
+from rules.pausing import Pauses
+from rules.repeating import repeat
 from rules.rule import Rule
 from rules.shape import Shape
 from rules.state import FIRING, I8, NORMAL, PENDING, Change, State
 from rules.walk import Course, Step, walk
 
-N = TypeVar("N", bound=np.generic)
 _NOTHING = np.empty(0, np.int64)
 _NO_VALUES = np.empty(0, np.float64)
 
@@ -41,9 +43,11 @@ def conditions(shape: Shape) -> Conditions:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The pairs of one rule: rows start to stop of the kernel, one for each device, by rising device number."""
+    """The pairs of one part of a rule: rows start to stop of the kernel, one for each device, by rising device number.
+    `meaning` tells whether a state of it is still good."""
 
     rule: Rule
+    meaning: str
     start: int
     stop: int
     devices: I64
@@ -51,20 +55,24 @@ class Block:
 
 @dataclass(slots=True)
 class Kernel:
-    """Columns over pairs: `series` (slot, pair) with -1 where the device never sent it, `params` (parameter, pair)."""
+    """Columns over pairs: `series` (slot, pair) with -1 where the device never sent it. `holds` and `keeps`: some pair
+    has a hold, a time that an occurrence is kept."""
 
     shape: Shape
     blocks: list[Block]
     series: I64
-    params: F64
+    params: Params
     device: I64
     first_seen: I64
     hold: I64
+    keep: I64
     max_gap: I64
     max_age: I64
     state: State
     holds: bool
+    keeps: bool
     block_starts: I64
+    pauses: Pauses = field(default_factory=Pauses)
 
     def __len__(self) -> int:
         return len(self.device)
@@ -86,53 +94,33 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Groups:
-    """The evaluations of each pair stand together: `starts` where they begin, `pairs` whose they are.
+class _Opinion:
+    """Where `when` is true at each evaluation; of a rule that repeats also where it is false. `held`: a pause holds."""
 
-    `places` are the rows of the state the pairs have: the pairs themselves, or positions in a copy of some.
-    """
+    true: Bool
+    false: Bool | None
+    held: Bool | None
 
-    starts: I64
-    pairs: I64
-    places: I64
-    count: int
-
-    def spread(self, per_group: NDArray[N]) -> NDArray[N]:
-        """One value a group to one an evaluation."""
-        if len(self.starts) == self.count:
-            return per_group
-        return np.repeat(per_group, np.diff(self.starts, append=self.count))
-
-    def ends(self) -> I64:
-        """The last evaluation of each group."""
-        return np.append(self.starts[1:], self.count) - 1
-
-    def of(self, evaluations: I64) -> I64:
-        """The group of each evaluation."""
-        if len(self.starts) == self.count:
-            return evaluations
-        return np.searchsorted(self.starts, evaluations, "right") - 1
-
-    def only(self, chosen: Bool) -> tuple[Groups, I64]:
-        """The chosen groups alone, and which evaluations those are."""
-        evaluations = np.flatnonzero(self.spread(chosen))
-        sizes = np.diff(self.starts, append=self.count)[chosen]
-        starts = np.cumsum(sizes) - sizes
-        return Groups(starts, self.pairs[chosen], self.places[chosen], len(evaluations)), evaluations
+    def only(self, which: I64) -> _Opinion:
+        return _Opinion(
+            self.true[which],
+            None if self.false is None else self.false[which],
+            None if self.held is None else self.held[which],
+        )
 
 
 def judge(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, by_clock: bool) -> Verdict:
     """Judge the evaluations of the sight against the state, which stays as it is."""
-    when = conditions(kernel.shape).when_true(sight)
-    phase = state.tracks.phase[groups.places]
     change = Change(groups.places, sight.instant[groups.ends()], by_clock, _NOTHING, None, _NOTHING, _NO_VALUES)
+    opinion = _opinion(kernel, sight, groups, state, change=change)
+    phase = state.tracks.phase[groups.places]
     concerned = phase != NORMAL
-    concerned[groups.of(np.flatnonzero(when))] = True
+    concerned[groups.of(np.flatnonzero(opinion.true))] = True
     if not concerned.any():
         return Verdict(change, sight, _NOTHING)
     groups, evaluations = groups.only(concerned)
-    sight, when, phase = sight.only(evaluations), when[evaluations], phase[concerned]
-    course = _course(kernel, sight, groups, state, when=when, by_clock=by_clock)
+    sight, opinion, phase = sight.only(evaluations), opinion.only(evaluations), phase[concerned]
+    course = _course(kernel, sight, groups, state, opinion=opinion, by_clock=by_clock)
     marked = np.zeros(len(phase), bool)
     marked[groups.of(_loud(kernel, course, groups, state, phase))] = True
     verdict = Verdict(change, sight, evaluations)
@@ -144,19 +132,50 @@ def judge(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, by_cloc
     return verdict
 
 
-def _course(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, when: Bool, by_clock: bool) -> Course:
-    """`reset` is where a pending occurrence ends or starts anew: `when` false, or a silence before it too long."""
-    clear = conditions(kernel.shape).clear_true(sight)
+def _opinion(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, change: Change) -> _Opinion:
+    """A pause leaves nothing true; what a rule that repeats has seen goes into the change."""
+    true, false = conditions(kernel.shape).when_true(sight), None
+    held = kernel.pauses.hold(sight.pairs, sight.instant)
+    if held is not None:
+        true = true & ~held
+    if kernel.shape.repeat is not None:
+        false = conditions(kernel.shape).when_false(sight)
+        if held is not None:
+            false = false & ~held
+        anew = _silent_before(kernel, sight, groups, state)
+        anew = anew if held is None else anew | held
+        seen = repeat(kernel.shape.repeat, groups, true=true, false=false, anew=anew, bits=state.bits[groups.places])
+        change.bits = seen.bits
+        true, false = seen.true, seen.false
+    return _Opinion(true, false, held)
+
+
+def _silent_before(kernel: Kernel, sight: Sight, groups: Groups, state: State) -> Bool:
+    """Where the pair's series were silent for longer than max_gap before this element."""
+    before = np.empty_like(sight.instant)
+    before[1:] = sight.instant[:-1]
+    before[groups.starts] = state.heard[groups.places]
+    # Never heard is NEVER or FAR, and neither is a silence.
+    return (sight.instant - before > kernel.max_gap[sight.pairs]) & (before > NEVER)
+
+
+def _course(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, opinion: _Opinion, by_clock: bool) -> Course:
+    """`reset` is where a pending occurrence ends or starts anew: `when` false, too long a silence before, a pause."""
+    false = opinion.false
+    if false is None and (kernel.holds or kernel.shape.clear is None):
+        false = conditions(kernel.shape).when_false(sight)
+    assert false is not None or kernel.shape.clear is not None
+    clear = conditions(kernel.shape).clear_true(sight) if kernel.shape.clear is not None else false
+    assert clear is not None
     reset = np.zeros(0, bool)
-    if kernel.holds:
-        reset = conditions(kernel.shape).when_false(sight)
-        if not by_clock:
-            before = np.empty_like(sight.instant)
-            before[1:] = sight.instant[:-1]
-            before[groups.starts] = state.heard[groups.places]
-            reset = reset | (sight.instant - before > kernel.max_gap[sight.pairs])
+    if kernel.holds and false is not None:
+        reset = false if by_clock else false | _silent_before(kernel, sight, groups, state)
+    if opinion.held is not None:
+        clear = clear | opinion.held
+        reset = reset | opinion.held if kernel.holds else reset
     worst = sight.values[kernel.shape.peak] if kernel.shape.peak >= 0 else None
-    return Course(sight.instant, when, clear, reset, worst, kernel.shape.peak_is_maximum, kernel.shape.momentary)
+    shape = kernel.shape
+    return Course(sight.instant, opinion.true, clear, reset, worst, shape.peak_is_maximum, shape.momentary)
 
 
 def _loud(kernel: Kernel, course: Course, groups: Groups, state: State, phase: I8) -> I64:
@@ -190,10 +209,12 @@ def _walk_all(kernel: Kernel, course: Course, groups: Groups, state: State, *, v
     tracks = state.tracks.take(places)
     starts = groups.starts[chosen].tolist()
     stops = (groups.ends() + 1)[chosen].tolist()
-    holds = kernel.hold[pairs].tolist()
+    holds, keeps = kernel.hold[pairs].tolist(), kernel.keep[pairs].tolist()
     course.freeze()
-    for row, (pair, start, stop, hold) in enumerate(zip(pairs.tolist(), starts, stops, holds, strict=True)):
-        worse = walk(course, tracks, row, (start, stop), hold=hold, pair=pair, steps=verdict.steps)
+    for row, (pair, start, stop) in enumerate(zip(pairs.tolist(), starts, stops, strict=True)):
+        worse = walk(
+            course, tracks, row, (start, stop), hold=holds[row], keep=keeps[row], pair=pair, steps=verdict.steps
+        )
         if worse is not None:
             verdict.peaks.append((pair, int(tracks.raised[row]), worse))
     verdict.change.loud, verdict.change.tracks = places, tracks

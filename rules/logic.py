@@ -7,60 +7,126 @@ NaN, which no comparison holds for, so nothing here ever asks for them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from devices.batch import F64, I64, Bool
-from rules.outcome import NEVER
+from rules.calendar import Site
+from rules.declared import Declared
+from rules.expression import RESPONSES
+from rules.history import History
+from rules.outcome import FAR, NEVER
 from rules.rule import calculate
-from rules.shape import Part
+from rules.shape import LOOKS, Part
+from rules.trend import forecast
+from rules.windows import Windows, count, fold, leaving, open_windows, step
+
+if TYPE_CHECKING:
+    from rules.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What is known apart from readings: the newest instant the clock has shown, when the link last came back, the
+    site's own time, and what people have declared."""
+
+    now: int
+    resumed_at: int
+    site: Site
+    declared: Declared
 
 
 @dataclass(slots=True)
 class Sight:
     """What a kernel sees at n evaluations: by slot the newest value (NaN unknown), the instant it was measured (NEVER),
-    whether this element brought it; by (slot, parameter) the count of events and when the oldest leaves the window."""
+    whether this element brought it, and its samples: from `begins` up to `ends` of the history's pool."""
 
     pairs: I64
     instant: I64
-    params: F64
-    now: int
-    resumed_at: int
+    kernel: Kernel
+    clock: Clock
+    history: History
     values: dict[int, F64] = field(default_factory=dict)
     measured: dict[int, I64] = field(default_factory=dict)
     here: dict[int, Bool] = field(default_factory=dict)
-    counts: dict[tuple[int, int], F64] = field(default_factory=dict)
-    leaving: dict[tuple[int, int], I64] = field(default_factory=dict)
+    begins: dict[int, I64] = field(default_factory=dict)
+    ends: dict[int, I64] = field(default_factory=dict)
     _params: dict[int, F64] = field(default_factory=dict)
+    _windows: dict[tuple[int, int], Windows] = field(default_factory=dict)
+    _numbers: dict[Part, F64] = field(default_factory=dict)
 
     def param(self, k: int) -> F64:
         found = self._params.get(k)
         if found is None:
-            found = self._params[k] = self.params[k][self.pairs]
+            found = self._params[k] = self.kernel.params.of(k, self.pairs, self.instant, self.clock.declared)
         return found
 
     def only(self, which: I64) -> Sight:
         """Some of the evaluations."""
         if len(which) == len(self.pairs):
             return self
-        return Sight(
-            self.pairs[which],
-            self.instant[which],
-            self.params,
-            self.now,
-            self.resumed_at,
-            {slot: column[which] for slot, column in self.values.items()},
-            {slot: column[which] for slot, column in self.measured.items()},
-            {slot: column[which] for slot, column in self.here.items()},
-            {window: column[which] for window, column in self.counts.items()},
-            {window: column[which] for window, column in self.leaving.items()},
+        return replace(
+            self,
+            pairs=self.pairs[which],
+            instant=self.instant[which],
+            values={slot: column[which] for slot, column in self.values.items()},
+            measured={slot: column[which] for slot, column in self.measured.items()},
+            here={slot: column[which] for slot, column in self.here.items()},
+            begins={slot: column[which] for slot, column in self.begins.items()},
+            ends={slot: column[which] for slot, column in self.ends.items()},
+            _params={},
+            _windows={window: seen.only(which) for window, seen in self._windows.items()},
+            _numbers={part: column[which] for part, column in self._numbers.items()},
         )
 
-    def clock(self) -> I64:
+    def newest_known(self) -> I64:
         """The newest instant known at each evaluation: what says whether the link has been up long enough."""
-        return np.maximum(self.instant, self.now)
+        return np.maximum(self.instant, self.clock.now)
+
+    def window(self, slot: int, k: int) -> Windows:
+        """The samples of the slot in (instant - parameter k, instant]."""
+        found = self._windows.get((slot, k))
+        if found is None:
+            span, gap = self.param(k).astype(np.int64), self.kernel.max_gap[self.pairs]
+            found = open_windows(self.history, self.begins[slot], self.ends[slot], self.instant, span, gap)
+            self._windows[slot, k] = found
+        return found
+
+    def leaving(self, slot: int, k: int) -> I64:
+        """When the oldest sample of the window leaves it; FAR where it is empty."""
+        return leaving(self.window(slot, k), self.param(k).astype(np.int64), FAR)
+
+    def look(self, part: Part) -> F64:
+        """A number made of samples; NaN where it is unknown."""
+        found = self._numbers.get(part)
+        if found is None:
+            found = self._numbers[part] = self._look(part)
+        return found
+
+    def _look(self, part: Part) -> F64:
+        op, slot = part[0], part[1]
+        if op == "count" or part[3:] == ("count",):
+            return count(self.window(slot, part[2]))
+        if op == "window":
+            found = fold(part[3], self.window(slot, part[2]))
+        elif op == "forecast":
+            span, ahead = self.param(part[2]).astype(np.int64), self.param(part[3]).astype(np.int64)
+            found = forecast(self.window(slot, part[2]), span=span, target=self.instant + ahead)
+        else:
+            found = step(self.history, self.begins[slot], self.ends[slot], self.kernel.max_gap[self.pairs])
+        if self.kernel.shape.aged:
+            found[self._too_old(slot)] = np.nan
+        return found
+
+    def _too_old(self, slot: int) -> Bool:
+        """Where the newest sample of the slot is older than max_age."""
+        some = np.flatnonzero(self.ends[slot] > self.begins[slot])
+        old = np.zeros(len(self.pairs), np.bool_)
+        newest = self.history.at[self.ends[slot][some] - 1]
+        old[some] = self.instant[some] - newest > self.kernel.max_age[self.pairs[some]]
+        return old
 
 
 Condition = Callable[[Sight], Bool]
@@ -105,6 +171,8 @@ def _leaf(part: Part, wanted: bool) -> Condition:
     if op == "const":
         value = part[1] is wanted
         return lambda sight: np.full(len(sight.pairs), value)
+    if op in _SCHEDULES:
+        return _schedule(part, wanted)
     slot = part[1]
     if op == "truth":
         if wanted:
@@ -122,7 +190,7 @@ def _leaf(part: Part, wanted: bool) -> Condition:
 def _absent(slot: int, k: int, wanted: bool) -> Condition:
     def true(sight: Sight) -> Bool:
         silent, span = sight.measured[slot], sight.param(k)
-        listened = sight.clock() - sight.resumed_at >= span
+        listened = sight.newest_known() - sight.clock.resumed_at >= span
         return (silent > NEVER) & (sight.instant - silent >= span) & listened
 
     def false(sight: Sight) -> Bool:
@@ -144,6 +212,44 @@ def _since(slot: int, k: int, reached: bool) -> Condition:
     return true if reached else false
 
 
+_SCHEDULES = ("between", "weekday", "holiday", "mode")
+
+
+def _schedule(part: Part, wanted: bool) -> Condition:
+    if wanted:
+        return lambda sight: scheduled(part, sight.instant, sight.clock)
+    return lambda sight: ~scheduled(part, sight.instant, sight.clock)
+
+
+def scheduled(part: Part, at: I64, clock: Clock) -> Bool:
+    """Whether a schedule or a mode holds at these instants; always known."""
+    site, declared = clock.site, clock.declared
+    if part[0] == "between":
+        return site.between(at, part[1], part[2])
+    if part[0] == "weekday":
+        return np.isin(site.weekday(at), list(part[1]))
+    if part[0] == "holiday":
+        return site.holiday(at)
+    if part[1] == "flood_season":
+        return site.flood_season(at)
+    if part[1] == "drill":
+        return declared.drill_at(at)
+    level = declared.level_at(at)
+    return (level > 0) & (level <= RESPONSES[part[1]])
+
+
+def next_scheduled(part: Part, at: I64, clock: Clock) -> I64:
+    """The next instant after each at which `scheduled` changes, or one before it; FAR where it never does."""
+    site = clock.site
+    if part[0] == "between":
+        return site.next_between(at, part[1], part[2])
+    if part[0] == "weekday":
+        return site.next_weekday(at, part[1])
+    if part[0] == "holiday":
+        return site.next_holiday(at)
+    return site.next_flood_season(at) if part[1] == "flood_season" else clock.declared.next_change(at)
+
+
 def _quantity(part: Part) -> Quantity:
     op = part[0]
     if op == "param":
@@ -152,9 +258,8 @@ def _quantity(part: Part) -> Quantity:
     if op == "value":
         slot = part[1]
         return lambda sight: sight.values[slot]
-    if op == "count":
-        window = (part[1], part[2])
-        return lambda sight: sight.counts[window]
+    if op in LOOKS:
+        return lambda sight: sight.look(part)
     if op == "negate":
         inner = _quantity(part[1])
         return lambda sight: np.negative(inner(sight))

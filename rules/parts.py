@@ -15,11 +15,16 @@ from rules.rule import Rule
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`rule` is what is judged, `owner` the rule of the book, `level` the place among its levels, 0 where it has none."""
+    """`rule` is what is judged, `owner` the rule of the book, `level` its place among the levels, if there are any."""
 
     rule: Rule
     owner: Rule
     level: int = 0
+
+    @property
+    def meaning(self) -> str:
+        """A part that is not the whole rule begins afresh with it: what it counts for may have changed."""
+        return self.rule.fingerprint if self.whole else f"{self.rule.fingerprint} {self.owner.fingerprint}"
 
     @property
     def whole(self) -> bool:

@@ -4,54 +4,75 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from devices.instants import format_duration
 from devices.registry import Device
-from rules.expression import Absent, Attribute, Count, Event, Leaf, Metric, Since, leaves
-from rules.logic import Sight
+from rules.expression import Absent, Attribute, Count, DeviceAbsent, Forecast, Metric, Since, Window, leaves
+from rules.logic import Sight, compile_condition
 from rules.outcome import NEVER, Edge
 from rules.rule import Rule
-from rules.shape import BOOLEAN, plan
+from rules.shape import BOOLEAN, Part, plan
+from rules.text import text_of
 
 
 def reason(rule: Rule, device: Device, edge: Edge, sight: Sight, at: int) -> dict[str, object]:
     """`at` is the evaluation of the sight; a value the rule could not know is None."""
     found: dict[str, object] = {"when": rule.when_text}
-    trees = [rule.when]
     if edge is Edge.CLEARED:
         found["clear"] = rule.clear_text or f"not ({rule.when_text})"
-        trees += [rule.clear] if rule.clear is not None else []
-    slots = {name: slot for slot, name in enumerate(plan(rule).slots)}
-    values: dict[str, object] = {}
-    for tree in trees:
-        for leaf in leaves(tree):
-            _tell(values, leaf, device, sight=sight, at=at, slots=slots)
-    found["values"] = values
+    found["values"] = values(rule, device, sight.only(np.array([at])), clearing=edge is Edge.CLEARED)
     found["for"] = format_duration(rule.hold_us)
+    if rule.repeat is not None:
+        found["repeat"] = f"{rule.repeat[0]} of {rule.repeat[1]}"
     return found
 
 
-def _tell(
-    values: dict[str, object], leaf: Leaf, device: Device, *, sight: Sight, at: int, slots: dict[str, int]
-) -> None:  # fmt: skip
-    if isinstance(leaf, Metric):
-        value = known(float(sight.values[slots[leaf.name]][at]))
-        values[leaf.name] = value if value is None or leaf.name not in BOOLEAN else value >= 0.5
-    elif isinstance(leaf, Attribute):
-        values[f"attr.{leaf.name}"] = device.attributes.get(leaf.name)
-    elif isinstance(leaf, Absent):
-        measured = int(sight.measured[slots[leaf.metric]][at])
-        silent = None if measured == NEVER else format_duration(int(sight.instant[at]) - measured)
-        values[f"silence of {leaf.metric}"] = silent
-    elif isinstance(leaf, Event):
-        values[f'event("{leaf.name}")'] = bool(sight.here[slots[f"event:{leaf.name}"]][at])
-    elif isinstance(leaf, Since):
-        measured = int(sight.measured[slots[f"event:{leaf.event}"]][at])
-        span = None if measured == NEVER else format_duration(int(sight.instant[at]) - measured)
-        values[f'since(event("{leaf.event}"))'] = span
-    elif isinstance(leaf, Count):
-        slot = slots[f"event:{leaf.event}"]
-        count = next(c for (s, k), c in sight.counts.items() if s == slot and float(sight.param(k)[at]) == leaf.us)
-        values[f'count(event("{leaf.event}"), {format_duration(leaf.us)})'] = int(count[at])
+def values(rule: Rule, device: Device, sight: Sight, *, clearing: bool) -> dict[str, object]:
+    """Every metric, attribute and function of `when`, and of `clear` where that is asked, as this one evaluation saw
+    it; None is unknown."""
+    filled = plan(rule)
+    parts = dict(filled.told)
+    trees = [rule.when, *([rule.clear] if clearing and rule.clear is not None else [])]
+    found: dict[str, object] = {}
+    for leaf in (leaf for tree in trees for leaf in leaves(tree)):
+        if isinstance(leaf, Metric):
+            value = known(float(sight.values[filled.slots.index(leaf.name)][0]))
+            found[leaf.name] = value if value is None or leaf.name not in BOOLEAN else value >= 0.5
+        elif isinstance(leaf, Attribute):
+            found[f"attr.{leaf.name}"] = _attribute(device, leaf.name, int(sight.instant[0]))
+        elif isinstance(leaf, (Absent, DeviceAbsent)):
+            slot = parts[leaf][1]
+            found[f"silence of {leaf.metric if isinstance(leaf, Absent) else device.id}"] = _past(sight, slot)
+        elif isinstance(leaf, Since):
+            found[text_of(leaf)] = _past(sight, filled.slots.index(f"event:{leaf.event}"))
+        elif isinstance(leaf, Count):
+            found[text_of(leaf)] = int(sight.look(parts[leaf])[0])
+        elif isinstance(leaf, (Window, Forecast)):
+            found[text_of(leaf)] = known(float(sight.look(parts[leaf])[0]))
+        elif leaf in parts:
+            found[text_of(leaf)] = truth(parts[leaf], sight)
+    return found
+
+
+def truth(part: Part, sight: Sight) -> bool | None:
+    """Of a condition at the one evaluation of the sight; None is unknown."""
+    if bool(compile_condition(part, True)(sight)[0]):
+        return True
+    return False if bool(compile_condition(part, False)(sight)[0]) else None
+
+
+def _attribute(device: Device, name: str, at: int) -> object:
+    value = device.attributes.get(name)
+    if not isinstance(value, tuple):
+        return value
+    reached = [step.value for step in sorted(value, key=lambda s: s.valid_from) if step.valid_from <= at]
+    return reached[-1] if reached else None
+
+
+def _past(sight: Sight, slot: int) -> str | None:
+    measured = int(sight.measured[slot][0])
+    return None if measured == NEVER else format_duration(int(sight.instant[0]) - measured)
 
 
 def known(value: float) -> float | None:

@@ -96,8 +96,8 @@ class Rule:
     """`clear` None means: not `when`. `max_age_us` and `max_gap_us` None means 3 times the device's interval
     (for `max_gap_us` of a rule that reads events only: no gap); NO_GAP means never. `repeat` (k, n): k of the last n
     evaluations. `keep_us`: an occurrence stands at least so long. `only_in`: modes that must all hold. `levels` from
-    the mildest to the worst; `when` is then that of the first. `suppresses`: ids of rules, of a group rule alone; None is
-    every rule about absence."""
+    the mildest to the worst; `when` is then that of the first. `suppresses`: ids of rules, of a group rule alone; None
+    is every rule about absence."""
 
     id: str
     when: Expression
@@ -172,6 +172,8 @@ class Rule:
     @cached_property
     def timed(self) -> bool:
         """Judged by the clock too."""
+        if self.group is not None and (self.hold_us or self.keep_us):
+            return True
         if self.repeat is not None:
             return False
         return self.lingers or any(isinstance(leaf, TIMED) for tree in self.trees for leaf in leaves(tree))

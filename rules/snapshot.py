@@ -1,6 +1,6 @@
 """The engine's state as bytes and back, exactly: msgpack around raw columns.
 
-Pairs are named by rule id, fingerprint and device number, so a restored engine may have other rules or more devices;
+Pairs are named by rule id, meaning and device number, so a restored engine may have other rules or more devices;
 what has no counterpart is left out. Of a pair whose phase is normal only its instants are written.
 """
 
@@ -12,15 +12,19 @@ from numpy.typing import NDArray
 
 from devices.batch import I64
 from rules.binding import Binding
+from rules.declared import Declared
+from rules.history import History
+from rules.kernel import Block, Kernel
+from rules.logic import Clock
 from rules.seeing import Memory
-from rules.state import NORMAL, Times, Tracks
+from rules.state import NORMAL, Tracks
 
-VERSION = 1
+VERSION = 2
 
 
 class _Pairs(msgspec.Struct, frozen=True):
     rule: str
-    fingerprint: str
+    meaning: str
     device: bytes
     instant: bytes
     heard: bytes
@@ -30,70 +34,123 @@ class _Pairs(msgspec.Struct, frozen=True):
     first: bytes
     peak: bytes
     raised: bytes
+    bits: bytes
 
 
-class _Snapshot(msgspec.Struct, frozen=True):
+class _Samples(msgspec.Struct, frozen=True):
+    """Of each series with any how many, and all of them one series after the other."""
+
+    series: bytes
+    sizes: bytes
+    at: bytes
+    value: bytes
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    version: int
+
+
+class Shot(msgspec.Struct, frozen=True):
+    """`combined` is of rules.combining, as it gave it."""
+
     version: int
     now: int
     resumed_at: int
     value: bytes
     at: bytes
-    times: dict[int, bytes]
+    samples: _Samples
     pairs: list[_Pairs]
+    combined: bytes
+    declared: Declared
 
 
-def pack(binding: Binding, memory: Memory, now: int, resumed_at: int) -> bytes:
-    times = {series: found.view().tobytes() for series, found in memory.times.items()}
-    pairs = []
-    for kernel, block in binding.blocks():
-        rows = np.arange(block.start, block.stop)
-        standing = np.flatnonzero(kernel.state.tracks.phase[rows] != NORMAL)
-        tracks = kernel.state.tracks.take(rows[standing])
-        timed = kernel.shape.timed
-        pairs.append(
-            _Pairs(
-                block.rule.id,
-                block.rule.fingerprint,
-                block.devices.tobytes(),
-                kernel.state.instant[rows].tobytes(),
-                kernel.state.heard[rows].tobytes() if timed else b"",
-                standing.tobytes(),
-                tracks.phase.tobytes(),
-                tracks.since.tobytes(),
-                tracks.first.tobytes(),
-                tracks.peak.tobytes(),
-                tracks.raised.tobytes(),
-            )
+def pack(binding: Binding, memory: Memory, clock: Clock, combined: bytes) -> bytes:
+    return msgspec.msgpack.encode(
+        Shot(
+            VERSION,
+            clock.now,
+            clock.resumed_at,
+            memory.value[:-1].tobytes(),
+            memory.at[:-1].tobytes(),
+            _samples(memory.history),
+            [_pairs(kernel, block) for kernel, block in binding.blocks()],
+            combined,
+            clock.declared,
         )
-    shot = _Snapshot(VERSION, now, resumed_at, memory.value[:-1].tobytes(), memory.at[:-1].tobytes(), times, pairs)
-    return msgspec.msgpack.encode(shot)
+    )
 
 
-def unpack(blob: bytes, binding: Binding, memory: Memory) -> tuple[int, int]:
-    """Writes into the (fresh) binding and memory; returns (now, resumed_at). ValueError where it is no snapshot."""
+def read(blob: bytes) -> Shot:
+    """ValueError where it is no snapshot of this version."""
     try:
-        shot = msgspec.msgpack.decode(blob, type=_Snapshot)
+        version = msgspec.msgpack.decode(blob, type=_Versioned).version
+        if version != VERSION:
+            raise ValueError(f"a snapshot of version {version}; this engine reads version {VERSION}")
+        return msgspec.msgpack.decode(blob, type=Shot)
     except msgspec.DecodeError as error:
         raise ValueError(f"not a snapshot of the rules engine: {error}") from error
-    if shot.version != VERSION:
-        raise ValueError(f"a snapshot of version {shot.version}; this engine reads version {VERSION}")
-    value, at = np.frombuffer(shot.value), np.frombuffer(shot.at, np.int64)
+
+
+def unpack(shot: Shot, binding: Binding, memory: Memory) -> None:
+    """Writes into the (fresh) binding and memory."""
+    value, at = np.frombuffer(shot.value), _i64(shot.at)
     known = min(len(at), len(memory.at) - 1)
     memory.value[:known], memory.at[:known] = value[:known], at[:known]
-    memory.times = {series: Times(_i64(times)) for series, times in shot.times.items()}
-    saved = {(p.rule, p.fingerprint): p for p in shot.pairs}
+    _unpack_samples(shot.samples, memory.history)
+    saved = {(p.rule, p.meaning): p for p in shot.pairs}
     for kernel, block in binding.blocks():
-        found = saved.get((block.rule.id, block.rule.fingerprint))
-        if found is None:
-            continue
-        _, here, there = np.intersect1d(block.devices, _i64(found.device), assume_unique=True, return_indices=True)
-        kernel.state.instant[block.start + here] = _i64(found.instant)[there]
-        if kernel.shape.timed:
-            kernel.state.heard[block.start + here] = _i64(found.heard)[there]
-        standing = _i64(found.standing)
-        _, rows, columns = np.intersect1d(there, standing, assume_unique=True, return_indices=True)
-        kernel.state.tracks.put(block.start + here[rows], _tracks(found).take(columns))
-    return shot.now, shot.resumed_at
+        found = saved.get((block.rule.id, block.meaning))
+        if found is not None:
+            _unpack_pairs(found, kernel, block)
+
+
+def _samples(history: History) -> _Samples:
+    sizes = history.sizes()
+    series = np.flatnonzero(sizes)
+    at, value = history.samples(series)
+    return _Samples(series.tobytes(), sizes[series].tobytes(), at.tobytes(), value.tobytes())
+
+
+def _unpack_samples(samples: _Samples, history: History) -> None:
+    series, sizes = _i64(samples.series), _i64(samples.sizes)
+    wanted = series < len(history.span)
+    wanted[wanted] = history.span[series[wanted]] > 0
+    rows = np.repeat(wanted, sizes)
+    history.put(series[wanted], sizes[wanted], _i64(samples.at)[rows], np.frombuffer(samples.value)[rows])
+
+
+def _pairs(kernel: Kernel, block: Block) -> _Pairs:
+    rows = np.arange(block.start, block.stop)
+    state = kernel.state
+    standing = np.flatnonzero(state.tracks.phase[rows] != NORMAL)
+    tracks = state.tracks.take(rows[standing])
+    return _Pairs(
+        block.rule.id,
+        block.meaning,
+        block.devices.tobytes(),
+        state.instant[rows].tobytes(),
+        state.heard[rows].tobytes() if kernel.shape.timed else b"",
+        standing.tobytes(),
+        tracks.phase.tobytes(),
+        tracks.since.tobytes(),
+        tracks.first.tobytes(),
+        tracks.peak.tobytes(),
+        tracks.raised.tobytes(),
+        state.bits[rows].tobytes() if kernel.shape.repeat is not None else b"",
+    )
+
+
+def _unpack_pairs(found: _Pairs, kernel: Kernel, block: Block) -> None:
+    state = kernel.state
+    _, here, there = np.intersect1d(block.devices, _i64(found.device), assume_unique=True, return_indices=True)
+    state.instant[block.start + here] = _i64(found.instant)[there]
+    if kernel.shape.timed:
+        state.heard[block.start + here] = _i64(found.heard)[there]
+    if kernel.shape.repeat is not None:
+        state.bits[block.start + here] = np.frombuffer(found.bits, np.uint64)[there]
+    standing = _i64(found.standing)
+    _, rows, columns = np.intersect1d(there, standing, assume_unique=True, return_indices=True)
+    state.tracks.put(block.start + here[rows], _tracks(found).take(columns))
 
 
 def _i64(raw: bytes) -> I64:

@@ -15,6 +15,7 @@ from rules.outcome import FAR, NEVER
 
 NORMAL, PENDING, FIRING = 0, 1, 2
 I8 = NDArray[np.int8]
+U64 = NDArray[np.uint64]
 
 
 @dataclass(slots=True)
@@ -39,12 +40,14 @@ class Tracks:
 @dataclass(slots=True)
 class State:
     """`instant` is the rule's instant per pair, `heard` that of its last element (ticks apart), `due` when the clock
-    must look at the pair next (FAR: never). Where no clock judges, `due` is empty and `heard` is `instant`."""
+    must look at the pair next (FAR: never). Where no clock judges, `due` is empty and `heard` is `instant`. `bits` are
+    the latest opinions of a rule that repeats, the newest lowest, 1 for true; else empty."""
 
     tracks: Tracks
     instant: I64
     heard: I64
     due: I64
+    bits: U64
 
     def take(self, where: I64) -> State:
         return State(
@@ -52,6 +55,7 @@ class State:
             self.instant[where],
             self.heard[where],
             self.due[where] if len(self.due) else self.due,
+            self.bits[where] if len(self.bits) else self.bits,
         )
 
     def put(self, where: I64, other: State) -> None:
@@ -59,21 +63,27 @@ class State:
         self.instant[where], self.heard[where] = other.instant, other.heard
         if len(self.due):
             self.due[where] = other.due
+        if len(self.bits):
+            self.bits[where] = other.bits
 
 
-def fresh(count: int, *, timed: bool) -> State:
-    instant = np.full(count, NEVER, np.int64)
-    # Never heard is no silence: an absence may be pending before the first element comes.
-    heard = np.full(count, FAR, np.int64) if timed else instant
-    due = np.full(count if timed else 0, FAR, np.int64)
-    tracks = Tracks(
+def idle(count: int) -> Tracks:
+    """So many pairs without an occurrence."""
+    return Tracks(
         np.zeros(count, np.int8),
         np.zeros(count, np.int64),
         np.full(count, np.nan),
         np.full(count, np.nan),
         np.zeros(count, np.int64),
     )
-    return State(tracks, instant, heard, due)
+
+
+def fresh(count: int, *, timed: bool, repeats: bool) -> State:
+    instant = np.full(count, NEVER, np.int64)
+    # Never heard is no silence: an absence may be pending before the first element comes.
+    heard = np.full(count, FAR, np.int64) if timed else instant
+    due = np.full(count if timed else 0, FAR, np.int64)
+    return State(idle(count), instant, heard, due, np.zeros(count if repeats else 0, np.uint64))
 
 
 @dataclass(slots=True)
@@ -89,6 +99,7 @@ class Change:
     quiet: I64
     peak: F64
     due: I64 | None = None
+    bits: U64 | None = None
 
     def apply(self, state: State) -> None:
         state.instant[self.pairs] = self.instant
@@ -100,29 +111,5 @@ class Change:
             state.tracks.peak[self.quiet] = self.peak
         if self.due is not None:
             state.due[self.pairs] = self.due
-
-
-class Times:
-    """Instants of the events of one series, oldest first; appending and forgetting cost nothing on average."""
-
-    __slots__ = ("_end", "_room", "_start")
-
-    def __init__(self, instants: I64) -> None:
-        self._room = instants.copy()
-        self._start, self._end = 0, len(instants)
-
-    def view(self) -> I64:
-        return self._room[self._start : self._end]
-
-    def append(self, instants: I64, forget_until: int) -> None:
-        """Forgets instants up to and including `forget_until`."""
-        end = self._end + len(instants)
-        if end > len(self._room):
-            live = self.view()
-            live = live[np.searchsorted(live, forget_until, "right") :]
-            self._room = np.empty(2 * (len(live) + len(instants)) + 8, np.int64)
-            self._room[: len(live)] = live
-            self._start, self._end = 0, len(live)
-            end = self._end + len(instants)
-        self._room[self._end : end] = instants
-        self._end = end
+        if self.bits is not None:
+            state.bits[self.pairs] = self.bits

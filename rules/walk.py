@@ -83,7 +83,15 @@ class _Occurrence:
 
 
 def walk(
-    course: Course, tracks: Tracks, row: int, span: tuple[int, int], *, hold: int, pair: int, steps: list[Step]
+    course: Course,
+    tracks: Tracks,
+    row: int,
+    span: tuple[int, int],
+    *,
+    hold: int,
+    keep: int,
+    pair: int,
+    steps: list[Step],
 ) -> float | None:
     """Carry row `row` of the tracks through its evaluations; the peak where it stands at the end and is news."""
     now = _Occurrence(
@@ -102,7 +110,7 @@ def walk(
             at = _pending(course, now, (at, stop), hold=hold, pair=pair, steps=steps)
             told = now.peak
         else:
-            at = _firing(course, now, (at, stop), pair, steps)
+            at = _firing(course, now, (at, stop), keep=keep, pair=pair, steps=steps)
     tracks.phase[row], tracks.since[row], tracks.first[row] = now.phase, now.since, now.first
     tracks.peak[row], tracks.raised[row] = now.peak, now.raised
     same = now.peak == told or math.isnan(now.peak)
@@ -148,9 +156,11 @@ def _pending(
     return fires + 1
 
 
-def _firing(course: Course, now: _Occurrence, span: tuple[int, int], pair: int, steps: list[Step]) -> int:
+def _firing(course: Course, now: _Occurrence, span: tuple[int, int], *, keep: int, pair: int, steps: list[Step]) -> int:
+    """It clears at the first evaluation that says so and at which it has stood for `keep`."""
     at, stop = span
-    clears = course.clear_bytes.find(_TRUE, at, stop)
+    free = at + int(np.searchsorted(course.instant[at:stop], now.raised + keep)) if keep else at
+    clears = course.clear_bytes.find(_TRUE, free, stop)
     now.peak = course.worse(now.peak, at, clears if clears >= 0 else stop)
     if clears < 0:
         return stop

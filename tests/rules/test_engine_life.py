@@ -152,7 +152,7 @@ def test_transitions_come_in_the_order_of_their_elements() -> None:
 def test_rules_of_one_shape_share_a_kernel_whatever_their_limits() -> None:
     text = "".join(f"  - {{id: r{i}, when: level_inside > {i}, for: {i}s, max_gap: none}}\n" for i in range(1, 5))
     desk = Desk(load({"a.yaml": "rules:\n" + text + "  - {id: o, when: level_outside > attr.inside_limit_level}\n"}))
-    assert len(desk.engine._binding.kernels) == 1
+    assert len(desk.engine._bound.binding.kernels) == 1
     desk.reads(*[("ps-1", f"{s}s", {"level_inside": 3.5, "level_outside": 3.6}) for s in range(1, 6)])
     assert {(t.rule, t.at) for t in desk.transitions} == {
         ("r1", at("2s")), ("r2", at("3s")), ("r3", at("4s")), ("o", at("1s")),
