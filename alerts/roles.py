@@ -69,6 +69,11 @@ MAY: Mapping[str, frozenset[Role]] = MappingProxyType({
     "order.comment": _STAFF,
     "device.approve": _DESK,
     "device.reject": _DESK,
+    "rules.try": _DESK,  # on history: seconds to a minute of one core
+    "response.declare": _DESK,  # a leader decides it, by name; the desk enters it
+    "drill.declare": _DESK,
+    "pause.set": _DESK,  # of a device or of all devices of a person
+    "rules.reload": frozenset({Role.ADMIN}),
     "intake.see": _STAFF,
     "person.see": _STAFF,  # who lives behind a door sensor; the viewing is recorded
     "wall.issue": _DESK,

@@ -12,7 +12,20 @@ from anyio import CapacityLimiter
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from api import alarms, devices, events, health, intake, metrics, occurrences, orders, readings, sessions, users
+from api import (
+    alarms,
+    backtest,
+    devices,
+    events,
+    health,
+    intake,
+    metrics,
+    occurrences,
+    orders,
+    readings,
+    sessions,
+    users,
+)
 from api.arguments import refuse_unknown_query
 from api.bodies import BoundedBodies
 from api.problems import Problem, add_problems, describe
@@ -39,10 +52,11 @@ TAGS = [
     {"name": "alarms", "description": "Alarms and their occurrences / 告警"},
     {"name": "orders", "description": "Work orders in four steps / 工单（四单）"},
     {"name": "intake", "description": "Refused packets and the ledger / 接入与台账"},
+    {"name": "rules", "description": "Rules: tried, explained / 规则"},
     {"name": "stream", "description": "Server-sent events / 事件流"},
     {"name": "health", "description": "For monitoring; no sign-in / 运行状态"},
 ]
-ROUTERS = (sessions, users, devices, readings, alarms, occurrences, orders, intake, events)
+ROUTERS = (sessions, users, devices, readings, alarms, occurrences, orders, intake, events, backtest)
 
 
 def create_app(installation: Installation) -> FastAPI:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -14,6 +14,7 @@ from devices.registry import DeviceStatus, Registry
 from flow.classify import Newest
 from flow.ledger import LedgerRow
 from flow.stream import Hub
+from flow.trials import Trials
 from rules.book import RuleBook
 from store.readings import ReadingStore
 
@@ -45,7 +46,7 @@ class ReadLedger(Protocol):
 @dataclass(frozen=True)
 class Installation:
     """`now` is the rule clock (wall, or data), `wall` always the wall, both in microseconds; `health` maps broker, sql,
-    store and journal to {"ok": bool, "detail": str, …}."""
+    store and journal to {"ok": bool, "detail": str, …}; `trials` is to be closed at the end."""
 
     records: Engine
     readings: ReadingStore
@@ -62,3 +63,4 @@ class Installation:
     ledger: ReadLedger
     session_span: int
     ledger_sums: Callable[[], Mapping[str, int]]
+    trials: Trials = field(default_factory=Trials)

@@ -89,20 +89,20 @@ class Trials:
         self._pool.submit(self._run, trial, wall, work)
         return trial
 
-    def find(self, actor: Actor, trial_id: str, now: int) -> Trial:
-        """One's own. Raises NotFound."""
+    def find(self, kind: str, trial_id: str, now: int) -> Trial:
+        """Of whomever: its address may be sent to a colleague. Raises NotFound."""
         with self._lock:
             self._forget(now)
             trial = self._trials.get(trial_id)
-        if trial is None or trial.owner != actor.name:
+        if trial is None or trial.kind != kind:
             raise NotFound(
                 "no_such_trial", "没有这次试算，或结果已过期", "there is no such trial, or its result is no longer kept"
             )
         return trial
 
-    def cancel(self, actor: Actor, trial_id: str, now: int) -> Trial:
+    def cancel(self, kind: str, trial_id: str, now: int) -> Trial:
         """It ends at the next chunk; one that waits never begins. What is finished stays. Raises NotFound."""
-        trial = self.find(actor, trial_id, now)
+        trial = self.find(kind, trial_id, now)
         with self._lock:
             trial.stopping.set()
             if trial.state is TrialState.WAITING:
@@ -147,5 +147,9 @@ class Trials:
             trial.state = state
 
 
-_BROKEN = Refusal("trial_failed", "试算出错，已记录", "the trial failed here; it has been recorded")
-_NO_STORE = Refusal("store_unavailable", "存储暂不可用，请稍后再试", "a store does not answer now: try again later")
+class TrialFailed(Refusal):
+    """Nobody's mistake: the work could not be done."""
+
+
+_BROKEN = TrialFailed("trial_failed", "试算出错，已记录", "the trial failed here; it has been recorded")
+_NO_STORE = TrialFailed("store_unavailable", "存储暂不可用，请稍后再试", "a store does not answer now: try again later")

@@ -154,6 +154,7 @@ class Service:
             ledger_sums=memory.ledger.running,
             session_span=settings.sessions.hours * HOUR,
         )
+        stack.callback(self.installation.trials.close)
 
     def _subscriber(self, town: Town | None) -> Subscriber:
         settings = self.settings

@@ -140,6 +140,7 @@ class Centre:
 
     def stop(self) -> None:
         self.runner.close()
+        self.installation.trials.close()
         self.settler.appender.stop(5)
         self.readings.close()
         self.records.dispose()

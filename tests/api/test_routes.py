@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from alerts.roles import Actor, Role
 from devices.instants import HOUR, to_iso
 from flow import access, desk
-from tests.api.centre import ADMIN, PASSWORD, PEOPLE, Centre
+from tests.api.centre import ADMIN, PASSWORD, PEOPLE, START, Centre
 
 EVERYONE = frozenset({"viewer", "handler", "checker", "officer", "admin", "wall"})
 SIGNED_IN = EVERYONE - {"wall"}
@@ -84,6 +85,16 @@ def fixed(body: Any = None, **path: Any) -> Callable[[Centre], tuple[dict[str, A
     return lambda _: (path, body)
 
 
+def tried(kind: str) -> Callable[[Centre], tuple[dict[str, Any], Any]]:
+    def prepare(centre: Centre) -> tuple[dict[str, Any], Any]:
+        person = Actor(f"someone-{next(_numbers)}", Role.ADMIN)
+        started = centre.installation.trials.start(person, centre.installation.wall, kind, lambda _: 1)
+        return {"trial_id": started.id}, None
+
+    return prepare
+
+
+A_DAY = {"from": to_iso(START - HOUR), "to": to_iso(START + HOUR)}
 V1 = "/api/v1"
 ROUTES = (
     Route("POST", f"{V1}/session", ANYONE, fixed({"username": "viewer", "password": PASSWORD})),
@@ -116,6 +127,12 @@ ROUTES = (
     Route("POST", f"{V1}/orders", STAFF, ordered),
     Route("GET", f"{V1}/orders/{{order_id}}", EVERYONE, fixed(order_id=1)),
     Route("POST", f"{V1}/orders/{{order_id}}/{{act}}", STAFF, commented),
+    Route("POST", f"{V1}/rules/backtest", DESK, fixed(A_DAY)),
+    Route("GET", f"{V1}/rules/backtest/{{trial_id}}", DESK, tried("backtest")),
+    Route("DELETE", f"{V1}/rules/backtest/{{trial_id}}", DESK, tried("backtest")),
+    Route("POST", f"{V1}/rules/suggest", DESK, fixed(A_DAY | {"rule": "high"})),
+    Route("GET", f"{V1}/rules/suggest/{{trial_id}}", DESK, tried("suggest")),
+    Route("DELETE", f"{V1}/rules/suggest/{{trial_id}}", DESK, tried("suggest")),
     Route("GET", f"{V1}/refused", STAFF),
     Route("GET", f"{V1}/ledger", EVERYONE),
     Route("GET", f"{V1}/stream", EVERYONE),

@@ -174,6 +174,7 @@ class Township:
 
     def close(self) -> None:
         self.stop()
+        self.installation.trials.close()
         self.settler.appender.stop(5)
         self.readings.close()
         self.records.dispose()
