@@ -1,298 +1,290 @@
 """The rules engine a second time, plain and slow: one reading, one rule, one device at a time, straight from
-docs/architecture.md §4. It shares the parsed rule with the engine and nothing else.
+docs/rules.md. It shares the parsed rule, what is declared and the calendar's days with the engine and nothing else.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from devices.instants import SECOND
 from devices.kinds import KINDS
 from devices.registry import Device, DeviceStatus
 from rules.book import RuleBook
+from rules.calendar import Calendar
+from rules.declared import Declared
 from rules.expression import (
     Absent,
-    And,
-    Arithmetic,
-    Attribute,
-    Compare,
+    Between,
     Count,
-    Duration,
+    DeviceAbsent,
     Event,
     Expression,
+    Holiday,
     Metric,
-    Negate,
-    Not,
-    Number,
-    Or,
+    Mode,
     Since,
-    Truth,
+    Weekday,
+    first_metric,
     leaves,
+    rises,
+    series_names,
 )
-from rules.rule import NO_GAP, Rule
+from rules.rule import Rule
+from tests.rules.oracle_groups import Alarm, Crowd, Told, crowds
+from tests.rules.oracle_machine import Judging, Machine, Manner, Step, both, either, opposite
+from tests.rules.oracle_time import Times, covers
+from tests.rules.oracle_values import Look, Subject, World, due
 
-Value = float | bool | None
-# rule, device, edge, at, since, first_value, peak_value, element
-Told = tuple[str, str, str, int, int, float | None, float | None, int]
+_CLOCKED = (Absent, DeviceAbsent, Since, Count, Between, Weekday, Holiday, Mode)
 
 
 @dataclass
 class Pair:
-    """What is remembered of one rule on one device."""
+    """One condition of a rule on one device: the rule's own, that of a level, or that of a member of a group."""
 
     rule: Rule
+    level: int
+    when: Expression
+    clear: Expression | None
     device: Device
-    phase: str = "normal"
-    since: int = 0
-    first: float | None = None
-    peak: float | None = None
-    raised_at: int = 0
+    machine: Machine
     instant: int | None = None
     heard: int | None = None
 
+    @cached_property
+    def trees(self) -> list[Expression]:
+        """What is judged; the modes that it is only in are conditions of it."""
+        own = [self.when] if self.clear is None else [self.when, self.clear]
+        return [*own, *(Mode(name) for name in self.rule.only_in)]
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for tree in self.trees for name in series_names(tree))
+
+    @cached_property
+    def subject(self) -> Subject:
+        return Subject(self.rule, self.device, self.names)
+
+    def reads(self, names: frozenset[str]) -> bool:
+        return bool(self.names & names) or any(isinstance(n, DeviceAbsent) for tree in self.trees for n in leaves(tree))
+
+    @cached_property
+    def clocked(self) -> bool:
+        """Judged by the clock too."""
+        if self.machine.manner.repeat is not None:
+            return False
+        lingers = self.machine.manner.momentary and self.machine.manner.keep_us > 0
+        return lingers or any(isinstance(leaf, _CLOCKED) for tree in self.trees for leaf in leaves(tree))
+
 
 @dataclass
-class Look:
-    """One evaluation: the instant, the newest instant the clock has shown, the names this element brought."""
+class Family:
+    """All machines of one rule, which are judged at one moment and looked at together."""
 
-    pair: Pair
-    instant: int
-    now: int | None
-    brought: frozenset[str]
+    rule: Rule
+    pairs: list[Pair]
+    alarms: list[Alarm]
+    crowds: list[Crowd]
 
 
 @dataclass
 class Oracle:
     book: RuleBook
     devices: Sequence[Device]
-    history: dict[tuple[str, str], list[tuple[int, float]]] = field(default_factory=dict)
-    pairs: list[Pair] = field(default_factory=list)
-    now: int | None = None
-    resumed_at: int | None = None
+    zone: str = "Asia/Shanghai"
+    calendar: Calendar = field(default_factory=Calendar)
+    grid_tree: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    families: list[Family] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.world = World(Times(self.zone, self.calendar, Declared()))
         for rule in self.book.rules.values():
-            for device in self.devices:
-                if applies(rule, device):
-                    self.pairs.append(Pair(rule, device))
+            pairs = [pair for device in self.devices for pair in pairs_of(rule, device, self.grid_tree)]
+            alarms = []
+            for device in self.devices if rule.levels else ():
+                own = [pair for pair in pairs if pair.device is device]
+                if own:
+                    alarms.append(Alarm(rule, device, own))
+            groups = crowds(rule, pairs, self.grid_tree) if rule.group is not None else []
+            self.families.append(Family(rule, pairs, alarms, groups))
 
     def element(self, number: int, device: str, at: int, values: Mapping[str, float]) -> list[Told]:
         """One element; a value that is not newer than the last of its series is not applied."""
-        fresh = {n: v for n, v in values.items() if not (h := self.history.get((device, n))) or h[-1][0] < at}
+        history = self.world.history
+        fresh = {n: v for n, v in values.items() if not (h := history.get((device, n))) or h[-1][0] < at}
         for name, value in fresh.items():
-            self.history.setdefault((device, name), []).append((at, value))
+            history.setdefault((device, name), []).append((at, value))
         told: list[Told] = []
-        for pair in self.pairs:
-            if pair.device.id == device and set(pair.rule.series) & set(fresh):
-                instant = at if pair.instant is None else max(pair.instant, at)
-                told += self._judge(Look(pair, instant, self.now, frozenset(fresh)), number)
+        brought = frozenset(fresh)
+        for family in self.families:
+            steps: list[tuple[Pair, Step]] = []
+            for pair in family.pairs:
+                if brought and pair.device.id == device and pair.reads(brought):
+                    instant = at if pair.instant is None else max(pair.instant, at)
+                    steps += self._judge(pair, instant, brought, by_clock=False)
+            told += self._combine(family, steps, number)
         return told
 
     def tick(self, now: int) -> list[Told]:
-        self.now = now if self.now is None else max(self.now, now)
+        """Each rule moment by moment: at every one first what pauses end, then who is due, then what is made of it."""
+        self.world.now = now if self.world.now is None else max(self.world.now, now)
         told: list[Told] = []
-        for pair in self.pairs:
-            while pair.rule.timed:
-                due = [instant for ready, instant in self._waiting(pair) if ready <= now]
-                if not due:
+        for family in self.families:
+            while True:
+                pairs = [(pair, at) for pair in family.pairs if (at := self._next(pair, now)) is not None]
+                groups = [
+                    (crowd, min(found)) for crowd in family.crowds if (found := [t for t in crowd.due() if t <= now])
+                ]
+                if not pairs and not groups:
                     break
-                instant = min(due) if pair.instant is None else max(pair.instant, min(due))
-                told += self._judge(Look(pair, instant, self.now, frozenset()), -1)
-        return sorted(told, key=lambda t: t[3])
+                moment = min(at for _, at in [*pairs, *groups])
+                told += self._moment(family, [pair for pair, at in pairs if at == moment], moment)
+                for crowd, at in groups:
+                    if at == moment and any(t <= moment for t in crowd.due()):
+                        told += crowd.judge(moment, -1)
+        return sorted(told, key=lambda t: t.at)
 
     def link(self, at: int) -> None:
-        self.resumed_at = at if self.resumed_at is None else max(self.resumed_at, at)
+        self.world.resumed_at = at if self.world.resumed_at is None else max(self.world.resumed_at, at)
 
-    def _judge(self, look: Look, element: int) -> list[Told]:
-        pair, rule = look.pair, look.pair.rule
-        gap = max_gap(rule, pair.device)
-        silent = element >= 0 and pair.heard is not None and look.instant - pair.heard > gap
-        pair.instant = look.instant
-        if element >= 0:
-            pair.heard = look.instant
-        when = self.truth(rule.when, look)
-        clear = self.truth(rule.clear, look) if rule.clear is not None else opposite(when)
-        value = self.number(Metric(rule.metric), look) if rule.metric is not None else None
-        if pair.phase == "firing":
-            if clear is True:
-                pair.phase = "normal"
-                return [self._tell(pair, "cleared", look.instant, element)]
-            self._worse(pair, value)
-            return []
-        if pair.phase == "pending" and (silent or when is False):
-            pair.phase = "normal"
-        if pair.phase == "normal" and when is True:
-            pair.phase, pair.since, pair.first, pair.peak = "pending", look.instant, value, None
-        if pair.phase == "pending":
-            self._worse(pair, value)
-            if when is True and look.instant >= pair.since + rule.hold_us:
-                return self._raise(pair, look.instant, element)
-        return []
-
-    def _raise(self, pair: Pair, at: int, element: int) -> list[Told]:
-        pair.phase, pair.raised_at = "firing", at
-        told = [self._tell(pair, "raised", at, element)]
-        if pair.rule.clear is None and any(isinstance(leaf, Event) for leaf in leaves(pair.rule.when)):
-            pair.phase = "normal"
-            told.append(self._tell(pair, "cleared", at, element))
+    def declare(self, declared: Declared, now: int) -> list[Told]:
+        """Everything that is declared from now on; what stands of a pair that is paused now ends."""
+        self.world.times = replace(self.world.times, declared=declared)
+        self.world.now = now if self.world.now is None else max(self.world.now, now)
+        told: list[Told] = []
+        for family in self.families:
+            steps = []
+            for pair in family.pairs:
+                if pair.machine.phase == "firing" and self._paused(pair, now):
+                    pair.instant = now if pair.instant is None else max(now, pair.instant)
+                    steps.append((pair, pair.machine.end(pair.instant)))
+            told += self._combine(family, steps, -1)
         return told
 
-    def _tell(self, pair: Pair, edge: str, at: int, element: int) -> Told:
-        return (pair.rule.id, pair.device.id, edge, at, pair.since, pair.first, pair.peak, element)
+    @property
+    def standing(self) -> dict[tuple[str, str], float | None]:
+        """The peak so far of every alarm that stands."""
+        found: dict[tuple[str, str], float | None] = {}
+        for family in self.families:
+            rule = family.rule
+            if not rule.levels and rule.group is None:
+                firing = [pair for pair in family.pairs if pair.machine.phase == "firing"]
+                found |= {(rule.id, pair.device.id): pair.machine.peak for pair in firing}
+            found |= {(rule.id, a.device.id): a.peak for a in family.alarms if a.worst is not None}
+            found |= {(rule.id, crowd.subject): None for crowd in family.crowds if crowd.machine.phase == "firing"}
+        return found
 
-    def _worse(self, pair: Pair, value: float | None) -> None:
-        if value is not None:
-            known = [v for v in (pair.peak, value) if v is not None]
-            pair.peak = max(known) if pair.rule.peak_is_maximum else min(known)
+    def _next(self, pair: Pair, now: int) -> int | None:
+        """The instant at which the clock, showing `now`, has something to do next: never before the pair's own."""
+        found = list(self._pause_starts(pair, now))
+        if pair.clocked:
+            look = Look(self.world, pair.subject, pair.instant or 0)
+            found += [at for tree in pair.trees for ready, at in due(look, tree, pair.instant, now) if ready <= now]
+            found += [at for at in pair.machine.awaits(pair.instant) if at <= now]
+        return max(min(found), pair.instant or min(found)) if found else None
 
-    def _last(self, device: Device, name: str) -> int | None:
-        seen = self.history.get((device.id, name))
-        return seen[-1][0] if seen else (device.first_seen or None)
+    def _pause_starts(self, pair: Pair, now: int) -> Iterator[int]:
+        """Where a pause that was declared ahead ends what stands."""
+        if pair.machine.phase == "firing":
+            for pause in pair.subject.pauses(self.world.times):
+                if max(pair.machine.raised_at, pause.start) < pause.end and pause.start <= now < pause.end:
+                    yield pause.start
 
-    def _waiting(self, pair: Pair) -> Iterator[tuple[int, int]]:
-        """(ready, instant) of everything whose truth time alone has yet to change."""
-        at, rule = pair.instant, pair.rule
-        for tree in (rule.when, rule.clear) if rule.clear is not None else (rule.when,):
-            for leaf in leaves(tree):
-                if isinstance(leaf, Absent) and (last := self._last(pair.device, leaf.metric)) is not None:
-                    listened = self.resumed_at is None or self._clock(at, self.now) >= self.resumed_at + leaf.us
-                    if at is None or at < last + leaf.us or not listened:
-                        yield max(last, self.resumed_at or last) + leaf.us, last + leaf.us
-                if isinstance(leaf, Count):
-                    times = [t for t, _ in self.history.get((pair.device.id, f"event:{leaf.event}"), [])]
-                    left = [t + leaf.us for t in times if at is None or t > at - leaf.us]
-                    if left:
-                        yield min(left), min(left)
-            for node in every(tree):
-                if isinstance(node, Compare):
-                    yield from self._turn(node, pair)
-        if pair.phase == "pending" and (at is None or at < pair.since + rule.hold_us):
-            yield pair.since + rule.hold_us, pair.since + rule.hold_us
+    def _moment(self, family: Family, pairs: list[Pair], moment: int) -> list[Told]:
+        steps: list[tuple[Pair, Step]] = []
+        for pair in pairs:
+            if any(start <= moment for start in self._pause_starts(pair, moment)):
+                pair.instant = moment
+                steps.append((pair, pair.machine.end(moment)))
+            else:
+                steps += self._judge(pair, moment, frozenset(), by_clock=True)
+        return self._combine(family, steps, -1)
 
-    def _turn(self, node: Compare, pair: Pair) -> Iterator[tuple[int, int]]:
-        for side, other in ((node.left, node.right), (node.right, node.left)):
-            if isinstance(side, Since) and (last := self._last(pair.device, f"event:{side.event}")) is not None:
-                span = self.number(other, Look(pair, 0, None, frozenset()))
-                if span is not None and (pair.instant is None or pair.instant < last + span):
-                    yield last + math.ceil(span), last + math.ceil(span)
+    def _judge(self, pair: Pair, instant: int, brought: frozenset[str], *, by_clock: bool) -> list[tuple[Pair, Step]]:
+        look = Look(self.world, pair.subject, instant, brought)
+        silent = not by_clock and pair.heard is not None and instant - pair.heard > pair.subject.max_gap
+        broken = silent or self._interrupted(pair, instant)
+        pair.instant = instant
+        if not by_clock:
+            pair.heard = instant
+        modes: list[bool | None] = [look.truth(Mode(name)) for name in pair.rule.only_in]
+        when = None if self._paused(pair, instant) else both([*modes, look.truth(pair.when)])
+        when = pair.machine.repeated(when, broken=broken, by_clock=by_clock)
+        clear = opposite(when)
+        if pair.clear is not None:
+            clear = either([*(opposite(mode) for mode in modes), look.truth(pair.clear)])
+        metric = first_metric(pair.when)
+        value = look.number(Metric(metric)) if metric is not None else None
+        return [(pair, step) for step in pair.machine.step(Judging(instant, when, clear, value, broken, by_clock))]
 
-    @staticmethod
-    def _clock(at: int | None, now: int | None) -> int:
-        return max(t for t in (at, now, 0) if t is not None)
+    def _paused(self, pair: Pair, at: int) -> bool:
+        return any(covers(pause, at) for pause in pair.subject.pauses(self.world.times))
 
-    def truth(self, node: Expression, look: Look) -> bool | None:
-        """True, False, or None: unknown."""
-        device = look.pair.device
-        if isinstance(node, Truth):
-            return node.value
-        if isinstance(node, Metric):
-            value = self.number(node, look)
-            return None if value is None else value == 1.0
-        if isinstance(node, Not):
-            return opposite(self.truth(node.inner, look))
-        if isinstance(node, (And, Or)):
-            sides = {self.truth(node.left, look), self.truth(node.right, look)}
-            decisive = isinstance(node, Or)
-            return decisive if decisive in sides else None if None in sides else not decisive
-        if isinstance(node, Event):
-            return f"event:{node.name}" in look.brought
-        if isinstance(node, Absent):
-            last = self._last(device, node.metric)
-            if last is None:
-                return None
-            if look.instant < last + node.us:
-                return False
-            clock = self._clock(look.instant, look.now)
-            return True if self.resumed_at is None or clock >= self.resumed_at + node.us else None
-        assert isinstance(node, Compare)
-        return self._compare(node, look)
+    def _interrupted(self, pair: Pair, instant: int) -> bool:
+        """A pause lies in (last instant, this one]."""
+        last = pair.instant
+        pauses = pair.subject.pauses(self.world.times)
+        return last is not None and any(pause.start <= instant and pause.end > last for pause in pauses)
 
-    def _compare(self, node: Compare, look: Look) -> bool | None:
-        for side, other, op in ((node.left, node.right, node.op), (node.right, node.left, _MIRROR[node.op])):
-            if isinstance(side, Since):
-                last, span = self._last(look.pair.device, f"event:{side.event}"), self.number(other, look)
-                if last is None or span is None:
-                    return None
-                full = look.instant - last >= span
-                return full if op in (">", ">=") else not full
-        if self._is_truth(node.left):
-            left, right = self.truth(node.left, look), self.truth(node.right, look)
-            return None if left is None or right is None else (left == right) is (node.op == "==")
-        a, b = self.number(node.left, look), self.number(node.right, look)
-        if a is None or b is None:
-            return None
-        return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "==": a == b, "!=": a != b}[node.op]
-
-    @staticmethod
-    def _is_truth(node: Expression) -> bool:
-        if isinstance(node, Metric):
-            return any(k.metrics[node.name].boolean for k in KINDS.values() if node.name in k.metrics)
-        return isinstance(node, (Truth, Not, And, Or, Compare, Event, Absent))
-
-    def number(self, node: Expression, look: Look) -> float | None:
-        device = look.pair.device
-        if isinstance(node, Number):
-            return node.value
-        if isinstance(node, Duration):
-            return node.us
-        if isinstance(node, Attribute):
-            found = device.attributes.get(node.name)
-            return None if found is None or isinstance(found, str) else float(found)
-        if isinstance(node, Metric):
-            seen = self.history.get((device.id, node.name))
-            if not seen or look.instant - seen[-1][0] > max_age(look.pair.rule, device):
-                return None
-            return seen[-1][1]
-        if isinstance(node, Count):
-            times = [t for t, _ in self.history.get((device.id, f"event:{node.event}"), [])]
-            return len([t for t in times if look.instant - node.us < t <= look.instant])
-        if isinstance(node, Negate):
-            inner = self.number(node.inner, look)
-            return None if inner is None else -inner
-        assert isinstance(node, Arithmetic)
-        a, b = self.number(node.left, look), self.number(node.right, look)
-        if a is None or b is None or (node.op == "/" and b == 0):
-            return None
-        return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b}[node.op]()
+    def _combine(self, family: Family, steps: Sequence[tuple[Pair, Step]], element: int) -> list[Told]:
+        if not steps:
+            for alarm in family.alarms:
+                alarm.combine([], element)
+            return []
+        told: list[Told] = []
+        if not family.rule.levels and family.rule.group is None:
+            return [
+                Told(p.rule.id, p.device.id, s.edge, s.at, s.since, s.first, s.peak, element) for p, s in steps
+            ]  # fmt: skip
+        for alarm in family.alarms:
+            told += alarm.combine([(p, s) for p, s in steps if p.device is alarm.device], element)
+        for crowd in family.crowds:
+            turned = [s.at for p, s in steps if any(p is member for member in crowd.members)]
+            if turned:
+                told += crowd.judge(max(turned), element)
+        return told
 
 
-_MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}
+def pairs_of(rule: Rule, device: Device, grid_tree: Mapping[str, frozenset[str]]) -> list[Pair]:
+    if not applies(rule, device, grid_tree):
+        return []
+    if rule.group is not None:
+        return [_pair(rule, device, 0, rule.group.condition, None, member=True)]
+    if rule.levels:
+        return [
+            _pair(rule, device, place, level.when, level.clear, hold_us=level.hold_us)
+            for place, level in enumerate(rule.levels)
+        ]
+    return [_pair(rule, device, 0, rule.when, rule.clear, hold_us=rule.hold_us)]
 
 
-def opposite(value: bool | None) -> bool | None:
-    return None if value is None else not value
+def _pair(
+    rule: Rule, device: Device, level: int, when: Expression, clear: Expression | None, *,
+    hold_us: int = 0, member: bool = False,
+) -> Pair:  # fmt: skip
+    metric = first_metric(when)
+    manner = Manner(
+        hold_us,
+        0 if member else rule.keep_us,
+        None if member else rule.repeat,
+        clear is None and any(isinstance(leaf, Event) for leaf in leaves(when)),
+        metric is None or rises(when, metric),
+    )
+    return Pair(rule, level, when, clear, device, Machine(manner))
 
 
-def every(node: Expression) -> Iterator[Expression]:
-    yield node
-    if isinstance(node, (Arithmetic, Compare, And, Or)):
-        yield from every(node.left)
-        yield from every(node.right)
-    elif isinstance(node, (Negate, Not)):
-        yield from every(node.inner)
-
-
-def applies(rule: Rule, device: Device) -> bool:
+def applies(rule: Rule, device: Device, grid_tree: Mapping[str, frozenset[str]]) -> bool:
     to, kind = rule.applies_to, KINDS[device.kind]
+    tags = (to.tags or frozenset()) | ({rule.group.tag} if rule.group and rule.group.tag else set())
+    grids = to.grids and frozenset().union(*(grid_tree.get(grid, frozenset()) | {grid} for grid in to.grids))
     return (
         device.status is DeviceStatus.ACTIVE
         and (to.kind is None or to.kind == device.kind)
         and (to.devices is None or device.id in to.devices)
-        and (to.grids is None or device.grid in to.grids)
-        and (to.tags is None or to.tags <= device.tags)
+        and (grids is None or device.grid in grids)
+        and tags <= device.tags
         and all(
             n.removeprefix("event:") in (kind.events if n.startswith("event:") else kind.metrics) for n in rule.series
         )
     )
-
-
-def max_age(rule: Rule, device: Device) -> float:
-    return 3 * device.interval_s * SECOND if rule.max_age_us is None else rule.max_age_us
-
-
-def max_gap(rule: Rule, device: Device) -> float:
-    if rule.max_gap_us is None:
-        return math.inf if all(n.startswith("event:") for n in rule.series) else 3 * device.interval_s * SECOND
-    return math.inf if rule.max_gap_us == NO_GAP else rule.max_gap_us
