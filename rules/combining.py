@@ -95,7 +95,7 @@ class Combiner:
         ends, at `now` or their last instant, whichever is later; a group that lost or won a member that counts is
         judged.
         """
-        cast, was = previous._cast, previous._state  # noqa: SLF001
+        cast, was = previous._cast, previous._state
         old, heir = Judging(cast, was), Judging(self._cast, State())
         old.take(told, judging=False)
         heir.said = old.said

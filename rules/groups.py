@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -60,7 +60,7 @@ class Roll:
 
 
 def members_of(
-    rule: Rule, numbers: Sequence[int], registry: Registry, grid_tree: Mapping[str, frozenset[str]]
+    rule: Rule, numbers: Iterable[int], registry: Registry, grid_tree: Mapping[str, frozenset[str]]
 ) -> dict[str, tuple[int, ...]]:
     """Who belongs to each group of the rule, by its subject; `numbers` are the devices its member part applies to.
 
@@ -69,15 +69,16 @@ def members_of(
     group = rule.group
     if group is None:
         return {}
+    able = sorted(map(int, numbers))
     if group.tag is not None:
-        return {f"group:{group.tag}": tuple(sorted(numbers))} if len(numbers) else {}
+        return {f"group:{group.tag}": tuple(able)} if able else {}
     found: dict[str, list[int]] = defaultdict(list)
     named = rule.applies_to.grids
     above: dict[str, list[str]] = defaultdict(list)
-    for grid in sorted(named or ()):
-        for below in grid_tree.get(grid, frozenset()) | {grid}:
-            above[below].append(grid)
-    for number in sorted(numbers):
+    for name in sorted(named or ()):
+        for below in grid_tree.get(name, frozenset()) | {name}:
+            above[below].append(name)
+    for number in able:
         grid = registry.devices[number].grid
         if grid is not None:
             for holder in above[grid] if named is not None else [grid]:
