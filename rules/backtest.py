@@ -14,12 +14,15 @@ import numpy as np
 from devices.batch import I64, Bool
 from devices.registry import Registry
 from rules.book import RuleBook
+from rules.calendar import Site
+from rules.declared import Declared
 from rules.engine import Engine
 from rules.outcome import NEVER, Edge, Outcome, Peak, Rows, Transition
 from rules.rule import Priority, Rule
 
 # Rows judged at once where the clock has much to do: fewer costs calls, more costs rows looked at twice.
 _STRETCH = 64
+_SITE, _NOTHING = Site(), Declared()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +50,38 @@ def backtest(
     chunks: Iterable[Rows],
     *,
     grid_tree: Mapping[str, frozenset[str]] | None = None,
+    site: Site = _SITE,
+    declared: Declared = _NOTHING,
 ) -> list[Finding]:
     """Findings by raised_at, then rule, then device. Rows that are not newer than the last of their series are
     skipped, as the service skips them; every series of the chunks must be in the registry."""
-    history = Backtest(book, registry, grid_tree=grid_tree)
+    history = Backtest(book, registry, grid_tree=grid_tree, site=site, declared=declared)
     for chunk in chunks:
         history.feed(chunk)
     return history.findings()
 
 
 class Backtest:
-    """A book over history that comes a chunk at a time.
+    """A book over history that comes a chunk at a time. Each of `declared` is declared when it begins, and not before.
 
     Rules do not see one another, so those that never ask the clock run apart, whole chunks at a time.
     """
 
     def __init__(
-        self, book: RuleBook, registry: Registry, *, grid_tree: Mapping[str, frozenset[str]] | None = None
+        self,
+        book: RuleBook,
+        registry: Registry,
+        *,
+        grid_tree: Mapping[str, frozenset[str]] | None = None,
+        site: Site = _SITE,
+        declared: Declared = _NOTHING,
     ) -> None:
         self._timeless, self._timed = (
-            Engine(_part(book, timed=wanted), registry, grid_tree=grid_tree) for wanted in (False, True)
+            Engine(_part(book, timed=wanted), registry, grid_tree=grid_tree, site=site) for wanted in (False, True)
         )
         self._newest, self._findings = Newest(), _Findings(book)
         self._clock = NEVER
+        self._declared, self._to_come = declared, _beginnings(declared)
 
     @property
     def skipped(self) -> int:
@@ -79,18 +91,36 @@ class Backtest:
     def feed(self, rows: Rows) -> list[Transition]:
         """What follows from these rows and from the clock up to the latest of them, in no particular order."""
         rows = self._newest.only(rows)
-        return [*self._judge_timeless(rows), *self._judge_timed(rows)] if len(rows) else []
+        found: list[Transition] = []
+        while self._to_come and (begun := np.flatnonzero(rows.at >= self._to_come[0])).size:
+            found += self._judge(_pick(rows, slice(0, int(begun[0]))))
+            found += self._declare(self._to_come.pop(0))
+            rows = _pick(rows, slice(int(begun[0]), None))
+        return [*found, *self._judge(rows)]
 
     def clock(self, now: int) -> list[Transition]:
         """What the clock brings up to `now` where no row comes."""
-        return list(self._tick(now))
+        found: list[Transition] = []
+        while self._to_come and self._to_come[0] <= now:
+            found += self._declare(self._to_come.pop(0))
+        return [*found, *self._tick(now)]
 
     def findings(self) -> list[Finding]:
         """By raised_at, then rule, then device."""
         return sorted(self._findings.found.values(), key=lambda f: (f.raised_at, f.rule, f.device))
 
+    def _declare(self, now: int) -> list[Transition]:
+        """Everything that has begun by `now`; until then the clock has gone on."""
+        found, known = list(self._tick(now - 1)), _begun(self._declared, now)
+        for engine in (self._timeless, self._timed):
+            found += self._take(engine, engine.declare(known, now))
+        return [*found, *self._tick(now)]
+
+    def _judge(self, rows: Rows) -> list[Transition]:
+        return [*self._judge_timeless(rows), *self._judge_timed(rows)]
+
     def _judge_timeless(self, rows: Rows) -> Iterator[Transition]:
-        if self._timeless.book.rules:
+        if self._timeless.book.rules and len(rows):
             yield from self._take(self._timeless, self._timeless.evaluate(rows))
 
     def _judge_timed(self, rows: Rows) -> Iterator[Transition]:
@@ -117,6 +147,19 @@ class Backtest:
         engine.adopt(outcome)
         self._findings.take(outcome)
         return outcome.transitions
+
+
+def _beginnings(declared: Declared) -> list[int]:
+    spans = (declared.responses, declared.drills, declared.pauses)
+    return sorted({start for kind in spans for start in (each.start for each in kind)})
+
+
+def _begun(declared: Declared, now: int) -> Declared:
+    return Declared(
+        tuple(each for each in declared.responses if each.start <= now),
+        tuple(each for each in declared.drills if each.start <= now),
+        tuple(each for each in declared.pauses if each.start <= now),
+    )
 
 
 def _part(book: RuleBook, *, timed: bool) -> RuleBook:
