@@ -32,6 +32,10 @@ def agenda(kernel: Kernel, sight: Sight, ends: I64, tracks: Tracks) -> tuple[I64
         over = np.where((tracks.phase == FIRING) & (at < over_at), over_at, FAR)
         ready.append(over)
         instant.append(over)
+    held = kernel.pauses.next_start(pairs, at, tracks.phase == FIRING)
+    if held is not None:
+        ready.append(held)
+        instant.append(held)
     for part in parts:
         if part[0] == "absent":
             soon, when = _absent(part, kernel, sight, ends, at)
@@ -40,7 +44,8 @@ def agenda(kernel: Kernel, sight: Sight, ends: I64, tracks: Tracks) -> tuple[I64
         elif part[0] == "count":
             soon = when = sight.leaving(part[1], part[2])[ends]
         elif part[0] in ("between", "weekday", "holiday", "mode"):
-            soon = when = next_scheduled(part, at, sight.clock)
+            # Before its first judging a pair waits for no schedule.
+            soon = when = np.where(at == NEVER, FAR, next_scheduled(part, at, sight.clock))
         else:
             continue
         ready.append(soon)

@@ -17,6 +17,7 @@ from devices.batch import F64, I64, Bool
 from devices.kinds import KINDS
 from devices.registry import DeviceStatus, Registry
 from rules.checking import has_series
+from rules.datum import has_own_datum, mixes_datums
 from rules.declared import Declared
 from rules.kernel import Block, Kernel
 from rules.outcome import NEVER
@@ -90,6 +91,11 @@ class Columns:
         return np.array([attribute_number(device.attributes, name) for device in devices], np.float64)
 
     @cached_property
+    def own_datum(self) -> list[int]:
+        """Devices with a level above a datum of its own."""
+        return [device.number for device in self.registry.devices if has_own_datum(device.attributes)]
+
+    @cached_property
     def dated(self) -> dict[str, dict[int, Steps]]:
         """Attributes that hold from an instant on, by name and device number."""
         found: dict[str, dict[int, Steps]] = defaultdict(dict)
@@ -126,12 +132,16 @@ def _index(pairs: Iterable[tuple[str, int]]) -> dict[str, I64]:
     return {key: np.array(numbers, np.int64) for key, numbers in found.items()}
 
 
+def has_all_series(rule: Rule, kind: str) -> bool:
+    return all(has_series(kind, name) for name in rule.series)
+
+
 def matching(rule: Rule, table: Columns, grid_tree: Mapping[str, frozenset[str]]) -> I64:
-    """Numbers of the active devices the rule applies to, rising: all that is given matches, and the kind has every
-    metric and event that the rule reads."""
+    """Numbers of the active devices the rule applies to, rising: all that is given matches, the kind has every metric
+    and event that the rule reads, and it does not set levels of two datums against each other."""
     to: AppliesTo = rule.applies_to
     kinds = [to.kind] if to.kind is not None else list(KINDS)
-    able = [kind for kind in kinds if all(has_series(kind, name) for name in rule.series)]
+    able = [kind for kind in kinds if has_all_series(rule, kind)]
     found = _union(table.by_kind, able)
     if to.devices is not None:
         known = (table.registry.get(name) for name in to.devices)
@@ -142,7 +152,8 @@ def matching(rule: Rule, table: Columns, grid_tree: Mapping[str, frozenset[str]]
     if to.tags is not None:
         for tag in to.tags:
             found = np.intersect1d(found, table.by_tag.get(tag, np.empty(0, np.int64)))
-    return found
+    mixed = [n for n in table.own_datum if mixes_datums(rule, table.registry.devices[n].attributes)]
+    return np.setdiff1d(found, mixed) if mixed else found
 
 
 def _union(index: Mapping[str, I64], keys: Iterable[str]) -> I64:

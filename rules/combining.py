@@ -121,6 +121,12 @@ class Combiner:
                 heir.count_anew(rule, old.members_counting(rule), before, dated[f"{rule}#member"])
         return _combined(heir, ())
 
+    def look(self, rule: str, subject: str) -> tuple[Tally, list[int], int]:
+        """The group's occurrence, its members that count, and of how many; none of none for a group there is not."""
+        numbers = self._cast.members.get(rule, {}).get(subject, ())
+        counting = self._state.counting.get(rule, frozenset())
+        return self._state.tallies.get((rule, subject), Tally()), [n for n in numbers if n in counting], len(numbers)
+
     def snapshot(self) -> Saved:
         found = {rule: Kept(owner.fingerprint, {}, {}) for rule, owner in self._cast.owners.items()}
         for (rule, device), standing in self._state.standings.items():

@@ -6,7 +6,7 @@ Judging is pure. `evaluate`, `tick` and `reload` read the state and return an Ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -19,12 +19,13 @@ from rules.binding import Binding, bind, gone, pause
 from rules.book import RuleBook
 from rules.calendar import Site
 from rules.combining import Combiner, Saved
-from rules.declared import Declared
+from rules.declared import Declared, Pause
 from rules.foresight import first_due
 from rules.grouping import Groups
-from rules.groups import members_of
+from rules.groups import Tally, members_of
 from rules.kernel import Block, Kernel, Verdict, judge
 from rules.logic import Clock
+from rules.looking import Look, look
 from rules.outcome import FAR, NEVER, Edge, Outcome, Peak, Rows, Transition
 from rules.parts import Part, parts_of
 from rules.reason import known, reason
@@ -67,6 +68,7 @@ class _Found:
     """Transitions of parts with what orders them: element or instant, part, device, raised before cleared."""
 
     transitions: list[tuple[tuple[int, int, int, int], Transition]] = field(default_factory=list)
+    paused: set[tuple[str, str]] = field(default_factory=set)
     peaks: list[Peak] = field(default_factory=list)
 
     def outcome(self, changes: _Changes, combiner: Combiner) -> Outcome:
@@ -102,6 +104,24 @@ class Engine:
         return self._book
 
     @property
+    def registry(self) -> Registry:
+        return self._registry
+
+    def look(self, rule_id: str, device_id: str, at: int) -> list[Look]:
+        """What would be judged of the rule on the device, a look for each of its parts, mildest first; empty where
+        nothing is. KeyError for a rule that the book does not have."""
+        rule, device, bound = self._book.rules[rule_id], self._registry.get(device_id), self._bound
+        if device is None:
+            return []
+        with np.errstate(all="ignore"):
+            return look(bound.binding, self._memory, self._clock, bound.parts, device=device, rule=rule, at=at)
+
+    def look_at_group(self, rule_id: str, subject: str) -> tuple[Tally, list[str], int]:
+        """The occurrence of a group as it stands, the ids of the members that count, and how many members there are."""
+        tally, numbers, of = self._bound.combiner.look(rule_id, subject)
+        return tally, [self._registry.devices[n].id for n in numbers], of
+
+    @property
     def declared(self) -> Declared:
         return self._clock.declared
 
@@ -135,6 +155,7 @@ class Engine:
         """What the clock brings up to `now`: each pair that is due is judged at its due instants, one by one."""
         self._follow_registry()
         changes, found = _Changes(now=now), _Found()
+        self._begin_pauses(now, changes, found)
         clock = replace(self._clock, now=max(now, self._clock.now))
         with np.errstate(all="ignore"):
             for kernel in self._bound.binding.kernels:
@@ -206,23 +227,36 @@ class Engine:
     def declare(self, declared: Declared, now: int) -> Outcome:
         """What people have declared from now on, all of it: what stands of pairs that are paused now is cleared."""
         changes, found = _Changes(declared=declared, now=now), _Found()
-        held = [p for p in declared.pauses if p.start <= now < p.end]
-        paused = {d.number: p for p in held if (d := self._registry.get(p.device)) is not None}
+        self._end_paused([p for p in declared.pauses if p.start <= now < p.end], now, changes, found)
+        return found.outcome(changes, self._bound.combiner)
+
+    def _begin_pauses(self, now: int, changes: _Changes, found: _Found) -> None:
+        """What stands where a pause begins ends there; pairs that the clock judges anyway it finds by itself."""
+        beginning = [p for p in self._clock.declared.pauses if self._clock.now < p.start <= now]
+        for start in sorted({p.start for p in beginning}):
+            now_ = [p for p in beginning if p.start == start]
+            self._end_paused(now_, start, changes, found, timed=False)
+
+    def _end_paused(
+        self, pauses: Sequence[Pause], now: int, changes: _Changes, found: _Found, *, timed: bool = True
+    ) -> None:
+        paused = [d.number for p in pauses if (d := self._registry.get(p.device)) is not None]
         for kernel in self._bound.binding.kernels if paused else ():
-            tracks = kernel.state.tracks
-            standing = np.flatnonzero((tracks.phase == FIRING) & np.isin(kernel.device, list(paused)))
+            if kernel.shape.timed and not timed:
+                continue
+            standing = (kernel.state.tracks.phase == FIRING) & np.isin(kernel.device, paused)
             ended = []
-            for row in standing.tolist():
-                block, pauses = kernel.block_of(row), declared.paused(self._device_id(kernel, row))
-                owner = self._bound.parts[block.rule.id].owner
-                why = [p.why for p in pauses if p.start <= now < p.end and (p.rules is None or owner.id in p.rules)]
-                if why:
+            for row in np.flatnonzero(standing).tolist():
+                block, device = kernel.block_of(row), self._device_id(kernel, row)
+                owner = self._bound.parts[block.rule.id].owner.id
+                why = [p.why for p in pauses if p.device == device and (p.rules is None or owner in p.rules)]
+                if why and (block.rule.id, device) not in found.paused:
+                    found.paused.add((block.rule.id, device))
                     ended.append(row)
                     end = self._end(kernel, block, row, now, "paused", {"why": why[0]})
                     found.transitions.append(((end.at, self._bound.places[block.rule.id], row, 0), end))
             if ended:
                 changes.kernels.append((kernel, _cleared(kernel, np.array(ended, np.int64))))
-        return found.outcome(changes, self._bound.combiner)
 
     def snapshot(self) -> bytes:
         """The whole state; `restore` of it, with the same rules and devices, gives an engine that cannot be told

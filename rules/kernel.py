@@ -112,7 +112,7 @@ class _Opinion:
 def judge(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, by_clock: bool) -> Verdict:
     """Judge the evaluations of the sight against the state, which stays as it is."""
     change = Change(groups.places, sight.instant[groups.ends()], by_clock, _NOTHING, None, _NOTHING, _NO_VALUES)
-    opinion = _opinion(kernel, sight, groups, state, change=change)
+    opinion = _opinion(kernel, sight, groups, state, change=change, by_clock=by_clock)
     phase = state.tracks.phase[groups.places]
     concerned = phase != NORMAL
     concerned[groups.of(np.flatnonzero(opinion.true))] = True
@@ -132,8 +132,8 @@ def judge(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, by_cloc
     return verdict
 
 
-def _opinion(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, change: Change) -> _Opinion:
-    """A pause leaves nothing true; what a rule that repeats has seen goes into the change."""
+def _opinion(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, change: Change, by_clock: bool) -> _Opinion:
+    """A pause leaves nothing true or false; what a rule that repeats has seen goes into the change."""
     true, false = conditions(kernel.shape).when_true(sight), None
     held = kernel.pauses.hold(sight.pairs, sight.instant)
     if held is not None:
@@ -142,39 +142,43 @@ def _opinion(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, chan
         false = conditions(kernel.shape).when_false(sight)
         if held is not None:
             false = false & ~held
-        anew = _silent_before(kernel, sight, groups, state)
-        anew = anew if held is None else anew | held
+        anew = _broken(kernel, sight, groups, state, by_clock=by_clock)
         seen = repeat(kernel.shape.repeat, groups, true=true, false=false, anew=anew, bits=state.bits[groups.places])
         change.bits = seen.bits
         true, false = seen.true, seen.false
     return _Opinion(true, false, held)
 
 
-def _silent_before(kernel: Kernel, sight: Sight, groups: Groups, state: State) -> Bool:
-    """Where the pair's series were silent for longer than max_gap before this element."""
+def _broken(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, by_clock: bool) -> Bool:
+    """Where too long a silence or a pause lies before an evaluation, so that nothing reaches over it."""
     before = np.empty_like(sight.instant)
     before[1:] = sight.instant[:-1]
-    before[groups.starts] = state.heard[groups.places]
-    # Never heard is NEVER or FAR, and neither is a silence.
-    return (sight.instant - before > kernel.max_gap[sight.pairs]) & (before > NEVER)
+    last = state.instant[groups.places]
+    # Never heard is NEVER or FAR, and neither is a silence; the clock hears nothing.
+    before[groups.starts] = last if by_clock else state.heard[groups.places]
+    broken = np.zeros(len(before), bool) if by_clock else sight.instant - before > kernel.max_gap[sight.pairs]
+    broken &= before > NEVER
+    before[groups.starts] = last
+    crossed = kernel.pauses.crossed(sight.pairs, before, sight.instant)
+    return broken if crossed is None else broken | crossed
 
 
 def _course(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, opinion: _Opinion, by_clock: bool) -> Course:
     """`reset` is where a pending occurrence ends or starts anew: `when` false, too long a silence before, a pause."""
-    false = opinion.false
-    if false is None and (kernel.holds or kernel.shape.clear is None):
-        false = conditions(kernel.shape).when_false(sight)
-    assert false is not None or kernel.shape.clear is not None
-    clear = conditions(kernel.shape).clear_true(sight) if kernel.shape.clear is not None else false
+    shape, held, false = kernel.shape, opinion.held, opinion.false
+    if false is None and (kernel.holds or shape.clear is None):
+        false = conditions(shape).when_false(sight)
+        false = false if held is None else false & ~held
+    clear = false if shape.clear is None else conditions(shape).clear_true(sight)
     assert clear is not None
     reset = np.zeros(0, bool)
     if kernel.holds and false is not None:
-        reset = false if by_clock else false | _silent_before(kernel, sight, groups, state)
-    if opinion.held is not None:
-        clear = clear | opinion.held
-        reset = reset | opinion.held if kernel.holds else reset
-    worst = sight.values[kernel.shape.peak] if kernel.shape.peak >= 0 else None
-    shape = kernel.shape
+        reset = false | _broken(kernel, sight, groups, state, by_clock=by_clock)
+    if by_clock and held is not None:
+        clear = clear | held
+    elif shape.lingers and not by_clock:
+        clear = np.zeros(len(clear), bool)
+    worst = sight.values[shape.peak] if shape.peak >= 0 else None
     return Course(sight.instant, opinion.true, clear, reset, worst, shape.peak_is_maximum, shape.momentary)
 
 

@@ -153,7 +153,7 @@ def compile_condition(part: Part, wanted: bool) -> Condition:
         return _same(part[2], part[3], wanted is part[1])
     if op == "compare":
         order = _TRUE[part[1] if wanted else _OPPOSITE[part[1]]]
-        a, b = _quantity(part[2]), _quantity(part[3])
+        a, b = quantity(part[2]), quantity(part[3])
         return lambda sight: order(a(sight), b(sight))
     return _leaf(part, wanted)
 
@@ -239,7 +239,7 @@ def scheduled(part: Part, at: I64, clock: Clock) -> Bool:
 
 
 def next_scheduled(part: Part, at: I64, clock: Clock) -> I64:
-    """The next instant after each at which `scheduled` changes, or one before it; FAR where it never does."""
+    """The next instant after each at which `scheduled` changes; FAR where it never does."""
     site = clock.site
     if part[0] == "between":
         return site.next_between(at, part[1], part[2])
@@ -247,10 +247,16 @@ def next_scheduled(part: Part, at: I64, clock: Clock) -> I64:
         return site.next_weekday(at, part[1])
     if part[0] == "holiday":
         return site.next_holiday(at)
-    return site.next_flood_season(at) if part[1] == "flood_season" else clock.declared.next_change(at)
+    if part[1] == "flood_season":
+        return site.next_flood_season(at)
+    told, turn = scheduled(part, at, clock), clock.declared.next_change(at)
+    while (same := (turn < FAR) & (scheduled(part, turn, clock) == told)).any():
+        turn[same] = clock.declared.next_change(turn[same])
+    return turn
 
 
-def _quantity(part: Part) -> Quantity:
+def quantity(part: Part) -> Quantity:
+    """What a number of a shape is worth at each evaluation; NaN is unknown."""
     op = part[0]
     if op == "param":
         k = part[1]
@@ -261,9 +267,9 @@ def _quantity(part: Part) -> Quantity:
     if op in LOOKS:
         return lambda sight: sight.look(part)
     if op == "negate":
-        inner = _quantity(part[1])
+        inner = quantity(part[1])
         return lambda sight: np.negative(inner(sight))
     if op == "calculate":
-        sign, a, b = part[1], _quantity(part[2]), _quantity(part[3])
+        sign, a, b = part[1], quantity(part[2]), quantity(part[3])
         return lambda sight: calculate(sign, a(sight), b(sight))
     raise TypeError(f"{op} is not a number")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from devices.batch import I64, Bool
+from rules.outcome import FAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +47,36 @@ class Pauses:
             measured[i] = max([int(measured[i]), *ends])
         return measured
 
+    def crossed(self, pairs: I64, before: I64, instant: I64) -> Bool | None:
+        """Where a pause lay between the last judging and this one, or holds now; None for nowhere."""
+        some = self.concerned(pairs)
+        if not some:
+            return None
+        found = np.zeros(len(pairs), np.bool_)
+        for i in some:
+            found[i] = any(start <= instant[i] and end > before[i] for start, end in self.of[int(pairs[i])])
+        return found if found.any() else None
+
+    def next_start(self, pairs: I64, at: I64, standing: Bool) -> I64 | None:
+        """When the next pause of each standing pair begins: what stands then ends. None where there is none at all."""
+        some = [i for i in self.concerned(pairs) if standing[i]]
+        if not some:
+            return None
+        found = np.full(len(pairs), FAR, np.int64)
+        for i in some:
+            running = [(start, end) for start, end in self.of[int(pairs[i])] if end > at[i]]
+            found[i] = min((max(start, int(at[i])) for start, end in running), default=FAR)
+        return found
+
     def will_count_from(self, pairs: I64, at: I64, measured: I64, span: I64) -> I64:
-        """The same as seen ahead from `at`: a pause that begins before the span is full puts it off to its end."""
+        """From where that counts which is full next after `at`: an end of a pause begins the count anew."""
         some = self.concerned(pairs)
         if some:
             measured = measured.copy()
         for i in some:
-            begin = int(measured[i])
-            for start, end in self.of[int(pairs[i])]:
-                if end > begin and start <= max(int(at[i]), begin + int(span[i])):
-                    begin = end
-            measured[i] = begin
+            last, full = int(measured[i]), int(span[i])
+            bases = sorted({last, *(end for _, end in self.of[int(pairs[i])] if end > last)})
+            following = [*bases[1:], FAR]
+            ahead = [base for base, next_ in zip(bases, following, strict=True) if at[i] < base + full < next_]
+            measured[i] = ahead[0] if ahead else bases[-1]
         return measured

@@ -40,7 +40,7 @@ def values(rule: Rule, device: Device, sight: Sight, *, clearing: bool) -> dict[
             value = known(float(sight.values[filled.slots.index(leaf.name)][0]))
             found[leaf.name] = value if value is None or leaf.name not in BOOLEAN else value >= 0.5
         elif isinstance(leaf, Attribute):
-            found[f"attr.{leaf.name}"] = _attribute(device, leaf.name, int(sight.instant[0]))
+            found[f"attr.{leaf.name}"] = attribute_at(device, leaf.name, int(sight.instant[0]))
         elif isinstance(leaf, (Absent, DeviceAbsent)):
             slot = parts[leaf][1]
             found[f"silence of {leaf.metric if isinstance(leaf, Absent) else device.id}"] = _past(sight, slot)
@@ -62,7 +62,8 @@ def truth(part: Part, sight: Sight) -> bool | None:
     return False if bool(compile_condition(part, False)(sight)[0]) else None
 
 
-def _attribute(device: Device, name: str, at: int) -> object:
+def attribute_at(device: Device, name: str, at: int) -> object:
+    """The value valid at the instant; None where there is none."""
     value = device.attributes.get(name)
     if not isinstance(value, tuple):
         return value

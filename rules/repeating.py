@@ -13,8 +13,8 @@ from rules.state import U64
 
 @dataclass(frozen=True, slots=True)
 class Repeated:
-    """At each evaluation whether enough opinions were true; neither where there is none. `bits` by group, the newest
-    opinion lowest."""
+    """At each evaluation whether enough of the opinions were true, and whether too many were false for that; neither
+    where there is none yet to say it. `bits` by group: the newest opinion lowest, a 1 above the oldest."""
 
     true: Bool
     false: Bool
@@ -31,6 +31,8 @@ def repeat(wanted: tuple[int, int], groups: Groups, *, true: Bool, false: Bool, 
     width = sizes + most
     begin = np.cumsum(width) - width
     told = np.zeros(int(width.sum()), np.int64)
+    had = np.frexp(bits.astype(np.float64))[1] - 1
+    had = np.maximum(had, 0).astype(np.int64)
     for age in range(most):
         told[begin + (most - 1 - age)] = ((bits >> np.uint64(age)) & np.uint64(1)).astype(np.int64)
     rank: I64 = np.cumsum(known) - groups.spread(np.cumsum(known)[groups.starts] - known[groups.starts])
@@ -38,18 +40,20 @@ def repeat(wanted: tuple[int, int], groups: Groups, *, true: Bool, false: Bool, 
     told[place[known]] = true[known]
     # From here on opinions count; an evaluation that begins anew and is itself an opinion is the first.
     # Rows of later groups lie further on, so the most so far never reaches over from one to the next.
-    fresh = np.maximum.accumulate(np.where(anew, place - known + 1, groups.spread(begin)))
+    fresh = np.maximum.accumulate(np.where(anew, place - known + 1, groups.spread(begin + most - had)))
     sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(told)])
-    first = np.maximum(place + 1 - most, fresh)
-    reached = sums[place + 1] - sums[np.minimum(first, place + 1)] >= enough
+    first = np.minimum(np.maximum(place + 1 - most, fresh), place + 1)
+    yes = sums[place + 1] - sums[first]
+    no = place + 1 - first - yes
     ends = groups.ends()
-    return Repeated(known & reached, known & ~reached, _bits(told, place[ends], fresh[ends], most))
+    bits = _bits(told, place[ends], first[ends], most)
+    return Repeated(known & (yes >= enough), known & (no > most - enough), bits)
 
 
-def _bits(told: I64, last: I64, fresh: I64, most: int) -> U64:
-    found = np.zeros(len(last), np.uint64)
+def _bits(told: I64, last: I64, first: I64, most: int) -> U64:
+    found = np.uint64(1) << (last + 1 - first).astype(np.uint64)
     for age in range(most):
         there = last - age
-        opinion = np.where(there >= fresh, told[np.maximum(there, 0)], 0)
+        opinion = np.where(there >= first, told[np.maximum(there, 0)], 0)
         found |= opinion.astype(np.uint64) << np.uint64(age)
     return found

@@ -197,6 +197,6 @@ _Fold = tuple[int, Callable[[Windows], F64]]
 _FOLDS: dict[str, _Fold] = {
     "sum": (1, _sum), "avg": (1, _avg), "min": (1, _min), "max": (1, _max), "stddev": (1, _stddev),
     "median": (1, _median), "delta": (2, _delta), "rate": (2, _rate), "increase": (2, _increase),
-    "spread": (1, _spread),
+    "spread": (2, _spread),
 }  # fmt: skip
 _ANCHORED = frozenset({"increase", "spread"})
