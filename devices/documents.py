@@ -18,6 +18,8 @@ M = TypeVar("M", bound=BaseModel)
 
 # The YAML a person writes is small; beyond this it is an accident or an attack (aliases are refused altogether).
 MAX_CHARACTERS = 8_000_000
+# Nothing written by hand is deeper, and the scanner's time grows with the square of the depth.
+MAX_DEPTH = 40
 
 
 class Model(BaseModel):
@@ -91,9 +93,7 @@ def parse(text: str, file: str) -> Document:
     places: dict[Path, tuple[int, int]] = {}
     mistakes: list[Mistake] = []
     try:
-        for token in yaml.scan(text):
-            if isinstance(token, yaml.AliasToken):
-                raise DocumentError([_at(file, token.start_mark, "aliases (*name) are not allowed")])
+        _scan(text, file)
         node = loader.get_single_node()
         data = None if node is None else _walk(node, (), loader, places, mistakes, file)
     except yaml.MarkedYAMLError as error:
@@ -124,6 +124,21 @@ def check(document: Document, model: type[M], path: Path = ()) -> M:
                 for e in error.errors(include_url=False)
             ]
         ) from error
+
+
+_OPEN = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken,
+         yaml.BlockMappingStartToken)  # fmt: skip
+_CLOSE = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
+
+
+def _scan(text: str, file: str) -> None:
+    depth = 0
+    for token in yaml.scan(text):
+        depth += isinstance(token, _OPEN) - isinstance(token, _CLOSE)
+        if isinstance(token, yaml.AliasToken):
+            raise DocumentError([_at(file, token.start_mark, "aliases (*name) are not allowed")])
+        if depth > MAX_DEPTH:
+            raise DocumentError([_at(file, token.start_mark, f"nested more than {MAX_DEPTH} deep")])
 
 
 def _at(file: str, mark: Any, message: str) -> Mistake:
@@ -164,7 +179,10 @@ def _clean(loc: tuple[int | str, ...], document: Document) -> Path:
 def _say(error: Any, model: type[BaseModel]) -> str:
     name = ".".join(str(step) for step in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{name}: not a known key{nearest(str(error['loc'][-1]), _keys(model, error['loc'][:-1]))}"
+        key = str(error["loc"][-1])
+        if ")" in key:  # {when: avg(level, 10m) > 3}
+            return f"{name}: not a known key; inside {{ }} a comma ends a value: put the value in quotes"
+        return f"{name}: not a known key{nearest(key, _keys(model, error['loc'][:-1]))}"
     if error["type"] == "missing":
         return f"{name}: is required"
     said = str(error["msg"]).removeprefix("Value error, ")

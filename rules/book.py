@@ -188,12 +188,9 @@ class _Reader:
         place = self.document.mistake(("rules", self.index, *path), slip.message)
         line = self.lines[place.line - 1] if 0 < place.line <= len(self.lines) else ""
         start = line.find(text, place.column + len(key)) if "\n" not in text else -1
-        said = slip.message
-        if "{" in line[: place.column] and text.count("(") > text.count(")"):
-            said += "; inside { } a comma ends the value: put the condition in quotes"
         if start >= 0:
-            return Mistake(place.file, place.line, start + slip.column, f"{key}: {said}")
-        return Mistake(place.file, place.line, place.column, f"{key}, character {slip.column}: {said}")
+            return Mistake(place.file, place.line, start + slip.column, f"{key}: {slip.message}")
+        return Mistake(place.file, place.line, place.column, f"{key}, character {slip.column}: {slip.message}")
 
     def _written(self) -> str:
         """The lines of this rule as they stand in the file; all its lines where two rules share one."""

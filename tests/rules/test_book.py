@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from devices.documents import DocumentError
+from devices.instants import MINUTE
 from devices.registry import Device
 from rules.book import load
-from rules.rule import NO_GAP, Limit, Priority
+from rules.expression import Group
+from rules.rule import NO_GAP, Limit, Priority, Rule
 
 POLDER = """\
 # the polder
@@ -110,13 +112,178 @@ def test_an_id_is_a_name_and_not_the_services_own(name: str) -> None:
         ("order: flood", "order"),
         ("order: {category: no}", "in quotes"),
         ("hold: 1m", "not a known key"),
-        ("forr: 1m", "not a known key"),
+        ("forr: 1m", "not a known key; nearest: for"),
+        ("prioriy: high", "not a known key; nearest: priority"),
+        ("repeats: 3 of 5", "not a known key; nearest: repeat"),
+        ("applies: {kind: camera}", "not a known key; nearest: applies_to"),
+        ("priority: hihg", "one of critical, high, medium, low, notice, found 'hihg'; nearest: high"),
+        ("repeat: 3", "such as 3 of 5"),
+        ("repeat: 3/5", "such as 3 of 5"),
+        ("repeat: 0 of 5", "k at least 1"),
+        ("repeat: 6 of 5", "k at most n"),
+        ("repeat: 3 of 65", "n at most 64"),
+        ("keep_for: 400d", "at most 366d"),
+        ("keep_for: 10", "with its unit"),
+        ("only_in: flood_season", "a list of modes such as [flood_season]"),
+        ("only_in: []", "a list of modes"),
+        ("only_in: [flod_season]", "unknown mode 'flod_season'; nearest: flood_season"),
+        ("suppresses: [gw-silence]", "only a rule of several devices"),
+        ("clear: in_grid(count(level_inside > 3) < 1)", "clear only what `when` has raised"),
+        ("clear: forecast(level_inside, 1h) < 3", "not cleared by a forecast"),
     ],
 )
 def test_what_yaml_makes_of_a_slip_is_named(line: str, words: str) -> None:
     (told,) = one(f"    when: level_inside > 3\n    {line}\n")
     assert told.startswith("a.yaml:5:")
     assert words in told
+
+
+def test_unknown_keys_below_a_key_name_the_nearest_of_that_place() -> None:
+    (told, missing) = one("    when: level_inside > 3\n    order: {categry: x.y}\n")
+    assert "order.categry: not a known key; nearest: category" in told + missing
+    (told,) = mistakes(a="rules:\n  - {id: a, when: level > 3, applies_to: {kinds: river_gauge}}\n")
+    assert told.startswith("a.yaml:2:")
+    assert "applies_to.kinds: not a known key; nearest: kind" in told
+    (told,) = one("    levels:\n      - {priority: low, when: level_inside > 3, cler: level_inside < 2}\n")
+    assert told.startswith("a.yaml:5:")
+    assert "not a known key; nearest: clear" in told
+
+
+def rule_of(fields: str) -> Rule:
+    return load({"a.yaml": "rules:\n  - id: a\n    applies_to: {kind: pump_station}\n" + fields}).rules["a"]
+
+
+def test_repeat_keep_for_and_only_in() -> None:
+    rule = rule_of("    when: level_inside > 3\n    repeat: 3 of 5\n    keep_for: 10m\n    only_in: [flood_season]\n")
+    assert (rule.repeat, rule.keep_us, rule.only_in) == ((3, 5), 10 * MINUTE, ("flood_season",))
+
+
+LEVELS = """\
+    levels:
+      - {priority: medium, when: level_outside > 3.8, for: 5m, clear: level_outside <= 3.6, name: {zh: 警戒}}
+      - priority: critical
+        when: level_outside > 4.2
+"""
+
+
+def test_levels_rise_and_each_has_its_own_conditions() -> None:
+    rule = rule_of(LEVELS)
+    mild, worst = rule.levels
+    assert (mild.priority, mild.hold_us, mild.clear_text, mild.name_zh, mild.name_en) == (
+        Priority.MEDIUM, 5 * MINUTE, "level_outside <= 3.6", "警戒", "警戒",
+    )  # fmt: skip
+    assert (worst.priority, worst.hold_us, worst.clear, worst.when_text, worst.name_zh) == (
+        Priority.CRITICAL, 0, None, "level_outside > 4.2", "",
+    )  # fmt: skip
+    assert (rule.when, rule.when_text, rule.clear, rule.priority) == (mild.when, mild.when_text, None, Priority.MEDIUM)
+
+
+COUNTED = "in_grid(count(level_outside > 3) > 3)"
+
+
+def level(fields: str) -> str:
+    return f"      - {{{fields}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        (LEVELS + "    when: level_outside > 3\n", "8:5", "has `when` in each of them"),
+        (LEVELS + "    for: 0s\n", "8:5", "has `for` in each of them"),
+        (LEVELS + "    clear: level_outside < 3\n", "8:5", "has `clear` in each of them"),
+        (LEVELS + "    priority: medium\n", "8:5", "has `priority` in each of them"),
+        ("    levels: []\n", "4:5", "1 to 20 levels"),
+        ("    levels:\n" + level("priority: low, when: level_outside > 3") * 21, "4:5", "1 to 20 levels, this has 21"),
+        (LEVELS.replace("critical", "medium"), "6:9", "medium is not above medium"),
+        (LEVELS.replace("critical", "low"), "6:9", "low is not above medium"),
+        (LEVELS.replace("level_outside > 4.2", "level_inside > 4.2"), "7:9", "the same metric, here level_outside"),
+        (LEVELS.replace("level_outside > 4.2", "level_outsid > 4.2"), "7:15", "nearest: level_outside"),
+        (LEVELS.replace("level_outside <= 3.6", "level_outsid <= 3.6"), "5:71", "clear: unknown metric 'level_outsid'"),
+        (LEVELS.replace("level_outside > 4.2", "forecast(level_outside, 1h) > 4.2"), "4:5", "every level has one"),
+        (LEVELS.replace("> 3.8", "> by_response(3.8)"), "5:65", "and the value for level IV"),
+        ("    levels:\n" + level("priority: low"), "5:9", "when"),
+        ("    priority: low\n", "2:5", "when: is required, or levels"),
+        ("    levels:\n" + level(f"priority: low, when: {COUNTED}"), "4:5", "have no levels"),
+        ("    levels:\n" + level(f"priority: low, when: level_outside > 3, clear: {COUNTED}"), "5:50", "have no"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_levels(text: str, place: str, words: str) -> None:
+    told = one(text)
+    assert told[0].startswith(f"a.yaml:{place}: "), told
+    assert words in told[0]
+
+
+def test_a_level_is_no_event() -> None:
+    text = "rules:\n  - id: a\n    levels: [{priority: low, when: 'event(\"tamper\")'}]\n"
+    (told,) = mistakes(a=text)
+    assert "lasts no time, so it is no level" in told
+
+
+def test_a_group_and_what_it_suppresses() -> None:
+    text = """\
+rules:
+  - {id: a, when: 'of_group("g", absent) > 0.5', clear: 'of_group("g", absent) < 0.2', suppresses: [b, gw-silence]}
+"""
+    other = "rules:\n  - {id: b, when: 'absent(level, 1h)'}\n"
+    rule = load({"a.yaml": text, "b.yaml": other}).rules["a"]
+    assert isinstance(rule.when, Group)
+    assert rule.suppresses == frozenset({"b", "gw-silence"})
+    (told,) = mistakes(a=text)
+    assert told.startswith("a.yaml:2:"), told
+    assert "suppresses" not in told
+    assert "no rule 'b'" in told
+    (told,) = mistakes(a=text.replace("[b,", "[a,"))
+    assert "does not suppress itself" in told
+    (told,) = mistakes(a=text.replace("gw-silence", "gw-silenc"), b=other)
+    assert "no rule 'gw-silenc'; nearest: gw-silence" in told
+
+
+@pytest.mark.parametrize(
+    ("clear", "ok"),
+    [
+        ('of_group("g", battery < 10) < 0.2', True),
+        ('of_group("h", battery < 10) < 0.2', False),
+        ('of_group("g", battery < 20) < 0.2', False),
+        ("in_grid(share(battery < 10) < 0.2)", False),
+        ("battery > 20", False),
+    ],
+)
+def test_a_group_clears_what_it_counted(clear: str, ok: bool) -> None:
+    text = f'rules:\n  - id: a\n    when: of_group("g", battery < 10) > 0.5\n    clear: {clear}\n'
+    if ok:
+        assert load({"a.yaml": text})
+    else:
+        (told,) = mistakes(a=text)
+        assert told.startswith("a.yaml:4:")
+        assert 'counts what `when` counts, of_group("g", battery < 10) > 0.5, with another limit' in told
+
+
+def test_a_forecast_is_never_critical_and_may_end_what_a_forecast_began() -> None:
+    text = "    when: forecast(level_inside, 1h) > 3\n    clear: forecast(level_inside, 1h) < 2.8 or level_inside < 2\n"
+    assert rule_of(text).early
+    (told,) = one(text + "    priority: critical\n")
+    assert told.startswith("a.yaml:6:")
+    assert "never critical" in told
+
+
+@pytest.mark.parametrize("when", ['event("tamper")', "absent(open, 1h)", 'since(event("door_opened")) > 1h',
+                                  'count(event("door_opened"), 1h) > 3 and open'])  # fmt: skip
+def test_what_no_reading_decides_is_not_repeated(when: str) -> None:
+    (told,) = mistakes(a=f"rules:\n  - id: a\n    when: {when}\n    repeat: 3 of 5\n")
+    assert told.startswith("a.yaml:4:5: repeat counts readings, and no reading decides ")
+    assert when.split(" ", maxsplit=1)[0] in told
+
+
+def test_a_group_is_not_repeated_but_a_window_is() -> None:
+    text = "rules:\n  - id: a\n    when: {}\n    repeat: 3 of 5\n"
+    assert "no in_grid(…)" in mistakes(a=text.format("in_grid(count(battery < 10) > 3)"))[0]
+    assert load({"a.yaml": text.format("count(battery, 1h) > 3 and avg(battery, 1h) < 10")})
+
+
+def test_a_comma_that_ends_a_value_is_named() -> None:
+    (told,) = mistakes(a="rules:\n  - {id: a, when: avg(level, 10m) > 3}\n")
+    assert told.startswith("a.yaml:2:30: ")
+    assert "inside { } a comma ends a value: put the value in quotes" in told
 
 
 def test_an_unknown_kind_names_the_nearest() -> None:
@@ -152,7 +319,8 @@ def test_the_fingerprint_is_of_the_meaning() -> None:
         return load({"a.yaml": "rules:\n  - id: a\n" + lines}).rules["a"].fingerprint
 
     assert of() == of(priority="low", name="{zh: 高}", when="(level_inside  >  3.0)", **{"for": "0s"})
-    others = [{"when": "level_inside >= 3"}, {"for": "1s"}, {"clear": "level_inside < 3"}, {"max_gap": "none"},
+    others = [{"repeat": "1 of 2"}, {"keep_for": "1m"}, {"only_in": "[drill]"},
+              {"when": "level_inside >= 3"}, {"for": "1s"}, {"clear": "level_inside < 3"}, {"max_gap": "none"},
               {"max_age": "3m"}]  # fmt: skip
     assert len({of(), *(of(**fields) for fields in others)}) == len(others) + 1
 
