@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from devices.instants import MINUTE
 from devices.registry import EVENT, DeviceStatus, Registry
 from rules.book import RuleBook
-from rules.combining import Combined, Combiner, Saved, members_of
+from rules.combining import Combiner, Saved, members_of
 from rules.engine import Engine, Outcome
 from rules.expression import Group, Order
 from rules.language import parse
@@ -59,7 +59,7 @@ def members(rules: Sequence[Rule], registry: Registry) -> dict[str, dict[str, tu
 
 @dataclass
 class Room:
-    """The engine over the parts, the combiner over the engine, and what both said."""
+    """An engine and what it said."""
 
     rules: list[Rule]
     registry: Registry = field(default_factory=stations)
@@ -67,23 +67,23 @@ class Room:
     peaks: list[Peak] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        parts = parts_of({rule.id: rule for rule in self.rules})
-        book = RuleBook({name: part.rule for name, part in parts.items()}, {})
-        self.engine = Engine(book, self.registry, grid_tree=TREE)
-        self.combiner = Combiner(parts, self.registry, members(self.rules, self.registry))
+        self.engine = Engine(book(self.rules), self.registry, grid_tree=TREE)
 
-    def take(self, outcome: Outcome, now: int | None) -> list[str]:
+    @property
+    def combiner(self) -> Combiner:
+        return self.engine._bound.combiner
+
+    def take(self, outcome: Outcome) -> list[str]:
         self.engine.adopt(outcome)
-        return self.hear(self.combiner.judge(outcome.transitions, outcome.peaks, now))
+        self.peaks += outcome.peaks
+        return self.hear(outcome.transitions)
 
-    def hear(self, found: Combined) -> list[str]:
-        self.combiner.adopt(found.changes)
-        self.said += found.transitions
-        self.peaks += found.peaks
-        return [tell(t) for t in found.transitions]
+    def hear(self, transitions: Sequence[Transition]) -> list[str]:
+        self.said += transitions
+        return [tell(t) for t in transitions]
 
     def reads(self, *elements: Element) -> list[str]:
-        return self.take(self.engine.evaluate(rows(self.registry, elements)), None)
+        return self.take(self.engine.evaluate(rows(self.registry, elements)))
 
     def outside(self, *readings: tuple[str, float]) -> list[str]:
         return self.reads(*[("ps-1", after, {"level_outside": value}) for after, value in readings])
@@ -92,23 +92,21 @@ class Room:
         return self.reads(*[(name.replace("_", "-"), after, {"level_inside": v}) for name, v in values.items()])
 
     def ticks(self, after: str) -> list[str]:
-        return self.take(self.engine.tick(at(after)), at(after))
+        return self.take(self.engine.tick(at(after)))
 
-    def becomes(self, rules: list[Rule], now: int, why: str) -> list[str]:
-        """Other rules or other devices, as the engine tells of them."""
-        before = Room(self.rules, self.registry)
-        before.engine, before.combiner = self.engine, self.combiner
-        self.rules = rules
-        parts = parts_of({rule.id: rule for rule in rules})
-        book = RuleBook({name: part.rule for name, part in parts.items()}, {})
-        told = (*self.engine.devices_changed(), *self._reload(book, now))
-        self.combiner = Combiner(parts, self.registry, members(rules, self.registry))
-        return self.hear(self.combiner.take_over(before.combiner, told, now, why))
+    def reloads(self, rules: list[Rule], after: str) -> list[str]:
+        return self.take(self.engine.reload(book(rules), at(after)))
 
-    def _reload(self, book: RuleBook, now: int) -> tuple[Transition, ...]:
-        outcome = self.engine.reload(book, now)
-        self.engine.adopt(outcome)
-        return outcome.transitions
+    def devices_change(self) -> list[str]:
+        return self.hear(self.engine.devices_changed())
+
+    def loses(self, name: str) -> list[str]:
+        put(self.registry, name, status=DeviceStatus.QUARANTINED)
+        return self.devices_change()
+
+
+def book(rules: Sequence[Rule]) -> RuleBook:
+    return RuleBook({rule.id: rule for rule in rules}, {})
 
 
 def tell(t: Transition) -> str:
@@ -168,15 +166,15 @@ def test_the_reason_is_that_of_the_level_and_names_it() -> None:
 
 
 def test_levels_of_two_metrics_keep_the_peak_of_the_one_that_raised_it() -> None:
-    rule = replace(OUTSIDE, levels=(Level(Priority.LOW, parse("level_inside > 3")),
+    rule = replace(OUTSIDE, levels=(Level(Priority.LOW, parse("level_inside > 0.1")),
                                     Level(Priority.HIGH, parse("level_outside < 1"))))  # fmt: skip
     room = Room([rule])
     told = [
         *room.outside(("0s", 0.9), ("10s", 0.5)),
-        *room.inside("20s", ps_1=9.0),
-        *room.inside("30s", ps_1=9.5),
+        *room.inside("20s", ps_1=0.2),
+        *room.inside("30s", ps_1=0.3),
         *room.outside(("40s", 2)),
-        *room.inside("50s", ps_1=1.0),
+        *room.inside("50s", ps_1=0.0),
     ]
     assert [text.split()[:2] for text in told] == [["raised", "high"], ["changed", "low"], ["cleared", "low"]]
     assert {(t.metric, t.first_value) for t in room.said} == {("level_outside", 0.9)}
@@ -215,6 +213,15 @@ def test_the_alarm_never_goes_back_in_time() -> None:
     assert room.inside("5m", ps_1=3.5) == ["raised low 11 of ps-1"]
 
 
+def test_a_level_that_ends_and_begins_at_one_instant_of_the_clock_is_two_occurrences() -> None:
+    parts = parts_of({"outside": OUTSIDE})
+    alone = Combiner(parts, stations(), {})
+    up, down = (Transition("outside#0", "ps-1", "level_outside", edge, START, START, 3.1, 3.1, {}, -1)
+                for edge in (Edge.RAISED, Edge.CLEARED))  # fmt: skip
+    alone.adopt(alone.judge([up], (), START).changes)
+    assert [t.edge for t in alone.judge([down, up], (), START).transitions] == ["cleared", "raised"]
+
+
 # -- groups
 
 
@@ -238,6 +245,7 @@ def test_a_share_of_those_that_carry_a_tag_and_its_worst() -> None:
     assert room.inside("2m", ps_3=3.1) == []
     assert room.peaks == [Peak("many", "group:g7", at("1m"), 0.75)]
     assert room.inside("3m", ps_1=1.0) == []
+    assert len(room.peaks) == 1
     assert room.inside("4m", ps_2=1.0) == ["cleared 4 of group:g7"]
     assert (room.said[-1].first_value, room.said[-1].peak_value, room.said[-1].reason["value"]) == (0.5, 0.75, 0.25)
 
@@ -251,6 +259,20 @@ def test_the_hold_of_a_group_ripens_by_the_clock_at_its_instant() -> None:
     assert room.ticks("7m") == ["raised 5 of group:g7"]
     assert (room.said[0].element, room.said[0].since, room.said[0].reason["for"]) == (-1, START, "5m")
     assert room.combiner.due() == FAR
+
+
+def test_a_group_never_goes_back_in_time() -> None:
+    room = Room([of_group("level_inside > 3", ">=", 2, share=False, hold_us=5 * MINUTE)])
+    room.inside("10m", ps_1=3.1)
+    room.inside("6m", ps_2=3.1)  # late
+    assert room.combiner.due() == at("15m")
+
+
+def test_a_member_is_counted_once() -> None:
+    rule = of_group("level_inside > 3", ">=", 2, share=False)
+    alone = Combiner(parts_of({"many": rule}), stations(), {"many": {"group:g7": (0, 1, 4, 5)}})
+    up = Transition("many#member", "ps-1", None, Edge.RAISED, START, START, None, None, {}, 0)
+    assert alone.judge([up, replace(up, element=1)], (), None).transitions == ()
 
 
 def test_the_hold_of_a_group_ripens_at_a_turn_and_starts_anew_when_too_few_are_left() -> None:
@@ -307,7 +329,6 @@ def test_an_event_of_one_member_counts_at_its_element() -> None:
     registry = stations()
     put(registry, "cam", tags=frozenset({"g7"}))
     room = Room([rule], registry)
-    room.combiner = Combiner(parts_of({"many": rule}), registry, {"many": {"group:g7": (3,)}})
     assert room.reads(("cam", "0s", {EVENT + "person_detected": 1.0})) == [
         "raised 0 of group:g7", "cleared 0 of group:g7",
     ]  # fmt: skip
@@ -315,22 +336,28 @@ def test_an_event_of_one_member_counts_at_its_element() -> None:
 
 def test_rules_of_one_part_pass_as_they_are() -> None:
     plain = Rule("plain", parse("level_outside > 3"), applies_to=AppliesTo(kind="pump_station"))
+    told = [Transition("plain", "ps-1", None, Edge.RAISED, START, START, None, None, {}, 0)]
+    for rules in ({"plain": plain}, {"plain": plain, "outside": OUTSIDE}):
+        peaks = (Peak("plain", "ps-1", START, 4.0),)
+        found = Combiner(parts_of(rules), stations(), {}).judge(told, peaks, None)
+        assert found.transitions[0] is told[0]
+        assert found.peaks == peaks
     room = Room([plain, OUTSIDE])
-    outcome = room.engine.evaluate(rows(room.registry, [("ps-1", "0s", {"level_outside": 4.5})]))
-    found = room.combiner.judge(outcome.transitions, outcome.peaks, None)
-    assert found.transitions[0] is outcome.transitions[0]
-    assert [t.rule for t in found.transitions] == ["plain", "outside"]
-    assert Combiner(parts_of({"plain": plain}), room.registry, {}).judge(outcome.transitions, (), None).transitions == (
-        outcome.transitions
-    )
+    room.outside(("0s", 4.5))
+    assert [t.rule for t in room.said] == ["plain", "outside"]
 
 
 def test_judging_changes_nothing_until_it_is_adopted() -> None:
-    room = Room([OUTSIDE, of_group("level_outside > 3", ">=", 1, share=False)])
-    outcome = room.engine.evaluate(rows(room.registry, [("ps-1", "0s", {"level_outside": 4.5})]))
-    once, again = (room.combiner.judge(outcome.transitions, outcome.peaks, None) for _ in range(2))
-    assert once == again
+    groups = [of_group("level_outside > 3", ">=", 1, share=False, hold_us=hold) for hold in (0, MINUTE)]
+    room = Room([OUTSIDE, groups[0], replace(groups[1], id="later")])
+    elements = rows(room.registry, [("ps-1", "0s", {"level_outside": 4.5})])
+    once, again = (room.engine.evaluate(elements) for _ in range(2))
+    assert (once.transitions, once.peaks) == (again.transitions, again.peaks)
     assert len(once.transitions) == 2
+    assert room.combiner.due() == FAR
+    room.take(once)
+    assert room.combiner.due() == at("1m")
+    assert room.engine.tick(at("2m")).transitions == room.engine.tick(at("2m")).transitions != ()
 
 
 # -- other rules, other devices, another start
@@ -342,7 +369,7 @@ def test_a_reload_keeps_what_an_unchanged_rule_has_learned() -> None:
     room = Room([OUTSIDE, MANY])
     room.outside(("0s", 4.2))
     room.inside("0s", ps_1=3.1, ps_2=3.1)
-    assert room.becomes([replace(OUTSIDE, name_zh="外河"), MANY], at("1m"), "rule_removed_or_changed") == []
+    assert room.reloads([replace(OUTSIDE, name_zh="外河"), MANY], "1m") == []
     assert room.combiner.due() == at("5m")
     assert room.outside(("2m", 2)) == ["cleared critical 2 of ps-1"]
     assert room.ticks("6m") == ["raised 5 of group:g7"]
@@ -352,48 +379,80 @@ def test_what_stands_of_a_rule_that_is_gone_is_cleared() -> None:
     room = Room([OUTSIDE, replace(MANY, hold_us=0)])
     room.outside(("0s", 4.2), ("1m", 4.2))
     room.inside("0s", ps_1=3.1, ps_2=3.1)
-    assert sorted(room.becomes([], at("3m"), "gone")) == ["cleared 3 of group:g7", "cleared critical 3 of ps-1"]
-    assert all(t.reason["cleared_by"] in ("gone", "rule_removed_or_changed") for t in room.said[-2:])
-    assert room.becomes([OUTSIDE], at("4m"), "gone") == []
+    assert sorted(room.reloads([], "3m")) == ["cleared 3 of group:g7", "cleared critical 3 of ps-1"]
+    assert all(t.reason["cleared_by"] == "rule_removed_or_changed" for t in room.said[-2:])
+    assert room.reloads([OUTSIDE], "4m") == []
     assert room.outside(("5m", 4.2)) == ["raised critical 5 of ps-1"]
 
 
 def test_a_rule_whose_meaning_changed_starts_afresh() -> None:
-    room = Room([OUTSIDE])
+    room = Room([OUTSIDE, replace(MANY, hold_us=0)])
     room.outside(("0s", 4.2))
-    changed = replace(OUTSIDE, levels=(replace(OUTSIDE.levels[0], hold_us=0), OUTSIDE.levels[1]))
-    assert room.becomes([changed], at("3m"), "gone") == ["cleared critical 3 of ps-1"]
+    room.inside("0s", ps_1=3.1, ps_2=3.1)
+    levels = (replace(OUTSIDE.levels[0], hold_us=0), OUTSIDE.levels[1])
+    few = of_group("level_inside > 3", ">", 0.5)
+    assert sorted(room.reloads([replace(OUTSIDE, levels=levels), few], "3m")) == [
+        "cleared 3 of group:g7", "cleared critical 3 of ps-1",
+    ]  # fmt: skip
+    assert room.outside(("4m", 4.2)) == ["raised critical 4 of ps-1"]
+    assert room.inside("4m", ps_1=3.1, ps_2=3.1, ps_3=3.1) == ["raised 4 of group:g7"]
+
+
+def test_a_level_of_a_rule_that_is_gone_ends_though_no_part_said_so() -> None:
+    before = Combiner(parts_of({"outside": OUTSIDE}), stations(), {})
+    up = Transition("outside#1", "ps-1", "level_outside", Edge.RAISED, START, START, 4.2, 4.2, {}, 0)
+    before.adopt(before.judge([up], (), None).changes)
+    found = Combiner({}, stations(), {}).take_over(before, (), at("1m"), "gone")
+    assert [tell(t) for t in found.transitions] == ["cleared critical 1 of ps-1"]
+    level = {"priority": "critical", "zh": "保证"}
+    assert found.transitions[0].reason == {"when": "level_outside > 4", "cleared_by": "gone", "level": level}
 
 
 def test_a_member_that_leaves_counts_no_more_and_the_rest_are_fewer() -> None:
     room = Room([replace(MANY, hold_us=0)])
     assert room.inside("0s", ps_1=3.1, ps_2=3.1) == ["raised 0 of group:g7"]
-    put(room.registry, "ps-4", status=DeviceStatus.QUARANTINED)
-    assert room.becomes(room.rules, at("1m"), "device_not_judged") == []
-    put(room.registry, "ps-1", status=DeviceStatus.QUARANTINED)  # one of two is still half
-    assert room.becomes(room.rules, at("2m"), "device_not_judged") == []
+    assert room.loses("ps-4") == []
+    assert room.loses("ps-1") == []  # one of two is still half
     put(room.registry, "ps-4", status=DeviceStatus.ACTIVE)
-    assert room.becomes(room.rules, at("3m"), "device_not_judged") == []  # who joins is no turn
+    assert room.devices_change() == []  # who joins is no turn
     assert room.inside("4m", ps_3=1.0, ps_4=1.0) == []
-    put(room.registry, "ps-2", status=DeviceStatus.QUARANTINED)
-    assert room.becomes(room.rules, at("5m"), "device_not_judged") == ["cleared 5 of group:g7"]
+    assert room.loses("ps-2") == ["cleared 0 of group:g7"]
     assert room.said[-1].reason["of"] == 2
 
 
 def test_a_group_whose_members_are_all_gone_is_cleared() -> None:
     room = Room([replace(MANY, hold_us=0)], stations(2))
-    room.inside("0s", ps_1=3.1, ps_2=3.1)
-    for name in ("ps-1", "ps-2"):
-        put(room.registry, name, status=DeviceStatus.REJECTED)
-    assert room.becomes(room.rules, at("1m"), "device_not_judged") == ["cleared 1 of group:g7"]
+    room.inside("0s", ps_1=3.1)
+    room.inside("1m", ps_2=3.1)
+    put(room.registry, "ps-1", status=DeviceStatus.REJECTED)
+    assert room.loses("ps-2") == ["cleared 1 of group:g7"]
     assert room.said[-1].reason == {"when": "many", "cleared_by": "device_not_judged"}
+
+
+def test_a_device_that_is_gone_ends_its_levels_with_one_edge() -> None:
+    room = Room([OUTSIDE])
+    room.outside(("0s", 4.2), ("2m", 4.2))
+    assert room.loses("ps-1") == ["cleared critical 2 of ps-1"]
+    assert room.said[-1].reason["cleared_by"] == "device_not_judged"
 
 
 def test_a_member_that_moves_counts_where_it_is_now() -> None:
     room = Room([of_group("level_inside > 3", ">=", 2, share=False, tag=None)])
     room.inside("0s", ps_1=3.1, ps_3=3.1)
     put(room.registry, "ps-1", grid="east")
-    assert room.becomes(room.rules, at("1m"), "moved") == ["raised 1 of grid:east"]
+    assert room.devices_change() == ["raised 0 of grid:east"]
+
+
+def test_a_restart_goes_on_where_it_was() -> None:
+    room = Room([OUTSIDE, MANY])
+    room.outside(("0s", 4.2))
+    room.inside("0s", ps_1=3.1, ps_2=3.1)
+    again = Room([OUTSIDE, MANY], room.registry)
+    again.engine.restore(room.engine.snapshot())
+    assert again.combiner.snapshot() == room.combiner.snapshot()
+    assert again.outside(("1m", 3.5)) == ["changed medium 1 of ps-1"]
+    assert again.ticks("6m") == ["raised 5 of group:g7"]
+    assert again.inside("7m", ps_1=1.0) == ["cleared 7 of group:g7"]
 
 
 def test_a_snapshot_is_plain_and_survives_bytes_and_what_has_gone_since() -> None:
@@ -434,7 +493,7 @@ def stories(draw: st.DrawFn) -> list[Cause]:
     for _ in range(draw(st.integers(1, 25))):
         clock += draw(st.sampled_from([0, 0, 1, 1, 2, 5]))
         by_clock = draw(st.booleans())
-        minute = clock - (0 if by_clock else draw(st.sampled_from([0, 0, 2])))
+        minute = clock - (0 if by_clock else draw(st.sampled_from([0, 0, 2, 4])))
         devices = draw(st.sets(st.sampled_from(sorted(DEVICES)), max_size=4 if by_clock else 1))
         turning = draw(st.sets(st.sampled_from(parts), min_size=1))
         found.append(
@@ -585,3 +644,11 @@ def test_every_comparison(op: Order) -> None:
         found.append(bool(room.said) and room.said[-1].edge is Edge.RAISED)
     assert found == {"<": [False, True], "<=": [True, True], "==": [True, False], "!=": [False, True],
                      ">": [False, False], ">=": [True, False]}[op]  # fmt: skip
+
+
+def test_the_worst_of_a_group_that_has_too_few_is_the_fewest() -> None:
+    room = Room([of_group("level_inside > 3", "<", 3, share=False)])
+    assert room.inside("0s", ps_1=3.1, ps_2=3.1) == ["raised 0 of group:g7"]
+    room.inside("1m", ps_1=1.0, ps_2=1.0)
+    assert [p.peak_value for p in room.peaks] == [0.0]
+    assert room.said[0].peak_value == 1.0
