@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 from hypothesis import given
@@ -132,9 +133,7 @@ def test_the_nearest_within_the_hour_is_the_same_one_moved() -> None:
 def test_another_severity_is_told_by_itself() -> None:
     mild, severe = alarm("1h", priority="medium"), alarm("1h", priority="critical")
     assert compare([mild], [severe]).moved[0].what == ("severities",)
-    rose = Finding(
-        *(getattr(mild, name) for name in Finding.__slots__[:-1]), (*mild.priority, (at("2h"), Priority.LOW))
-    )  # type: ignore[arg-type]
+    rose = replace(mild, priority=(*mild.priority, (at("2h"), Priority.LOW)))
     assert compare([mild], [rose]).moved[0].what == ("severities",)
 
 
