@@ -243,12 +243,12 @@ def test_holidays_and_flood_season_come_from_a_calendar() -> None:
     """
     rules_only = happens(text.replace("id: idle", "id: idle, max_age: none"))
     assert rules_only == ["1d raised idle ps-1", "3d cleared idle ps-1"]  # 10 October 2026 is a Saturday
-    inline = "    calendar: {years: {2026: {workdays: [2026-10-10]}}, flood_season: {from: 05-01, to: 10-09}}\n"
+    inline = "calendar: {years: {2026: {workdays: [2026-10-10]}}, flood_season: {from: 05-01, to: 10-09}}\n"
     with_calendar = happens(text.replace("id: idle", "id: idle, max_age: none") + inline)
     assert with_calendar == ["0s raised wet ps-1", "1d cleared wet ps-1", "2d raised idle ps-1",
                              "3d cleared idle ps-1"]  # fmt: skip
     named = happens(
-        text.replace("id: idle", "id: idle, max_age: none") + "    calendar: c.yaml\n",
+        text.replace("id: idle", "id: idle, max_age: none") + "calendar: c.yaml\n",
         {"c.yaml": "years: {2026: {workdays: [2026-10-10]}}\nflood_season: {from: 05-01, to: 10-09}\n"},
     )
     assert named == with_calendar
