@@ -48,7 +48,8 @@ def _datums(names: frozenset[str], attributes: Mapping[str, object]) -> dict[str
         bare = name.removeprefix("attr.")
         datum = attributes.get(bare + _SUFFIX, attributes.get("datum") if bare in LEVELS else None)
         if datum is not None:
-            found.setdefault(str(datum).strip(), name)
+            # YAML reads 1985 as a number.
+            found.setdefault(f"{datum:g}" if isinstance(datum, float) else str(datum).strip(), name)
     return found
 
 
