@@ -265,7 +265,8 @@ def _readers(kernels: list[Kernel], offsets: I64, registry: Registry) -> Readers
     all_series, all_pairs = np.concatenate(series), np.concatenate(pairs)
     bound = all_series >= 0
     # A series read in two slots, or as itself and as its device's, asks for the pair once.
-    key = np.unique((all_series[bound] << 32) | all_pairs[bound])
+    key = np.sort((all_series[bound] << 32) | all_pairs[bound])
+    key = key[np.diff(key, prepend=-1) != 0]
     counts = np.bincount(key >> 32, minlength=count).astype(np.int64)
     return Readers(np.cumsum(counts) - counts, counts, key & 0xFFFFFFFF)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from devices.batch import F64, I64, Bool
 from devices.instants import SECOND
-from rules.history import History, first_after, stretches
+from rules.history import MOST_SAMPLES, History, first_after, stretches
 
 # Samples gathered at once: more costs memory, fewer costs calls.
 _AT_ONCE = 1_000_000
@@ -45,7 +45,9 @@ class Windows:
 def open_windows(  # noqa: PLR0917 - columns
     history: History, start: I64, stop: I64, instant: I64, span: I64, max_gap: I64
 ) -> Windows:
-    """The windows (instant - span, instant] over samples `start` to `stop` of the pool."""
+    """The windows (instant - span, instant] over samples `start` to `stop` of the pool, the newest MOST_SAMPLES of them:
+    more may still lie there, but how many more depends on how the stream was cut."""
+    start = np.maximum(start, stop - MOST_SAMPLES)
     first = first_after(history.at, start, stop, instant - span)
     return Windows(history, first, stop, (first > start).astype(np.int64), max_gap)
 
