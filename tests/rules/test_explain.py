@@ -86,7 +86,7 @@ def test_a_pause_is_named_with_its_end_and_reason() -> None:
     engine = Engine(
         rule("level_inside > 3"), registry, declared=Declared(pauses=(Pause("ps-1", at("0s"), at("1h"), "限排"),))
     )
-    told = examine(fed(engine, registry, levels(4)), "r", "ps-1", at("1m"))
+    told: dict[str, Any] = examine(fed(engine, registry, levels(4)), "r", "ps-1", at("1m"))
     assert told["why"][0]["en"] == "paused until 2026-07-01T01:00:00Z: 限排"
 
 
@@ -102,7 +102,7 @@ def test_a_group_counts_its_members() -> None:
     registry = town()
     book = rule("in_grid(count(level_inside > 3) >= 2)", applies_to="{kind: pump_station}")
     engine = Engine(book, registry, grid_tree={"west": frozenset({"west"})})
-    told = examine(fed(engine, registry, levels(4)), "r", "grid:west", at("1m"))
+    told: dict[str, Any] = examine(fed(engine, registry, levels(4)), "r", "grid:west", at("1m"))
     assert (told["state"], told["when"]) == ("normal", False)
     assert told["why"][0]["en"].startswith("1 of 2 members meet it")
 
