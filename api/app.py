@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from api import (
     alarms,
     backtest,
+    declarations,
     devices,
     events,
     health,
@@ -23,6 +24,7 @@ from api import (
     occurrences,
     orders,
     readings,
+    rules,
     sessions,
     users,
 )
@@ -51,12 +53,26 @@ TAGS = [
     {"name": "readings", "description": "Readings / 监测数据"},
     {"name": "alarms", "description": "Alarms and their occurrences / 告警"},
     {"name": "orders", "description": "Work orders in four steps / 工单（四单）"},
+    {"name": "declarations", "description": "Response levels, drills, pauses / 响应、演练、停用"},
     {"name": "intake", "description": "Refused packets and the ledger / 接入与台账"},
     {"name": "rules", "description": "Rules: tried, explained / 规则"},
     {"name": "stream", "description": "Server-sent events / 事件流"},
     {"name": "health", "description": "For monitoring; no sign-in / 运行状态"},
 ]
-ROUTERS = (sessions, users, devices, readings, alarms, occurrences, orders, intake, events, backtest)
+ROUTERS = (
+    sessions,
+    users,
+    devices,
+    readings,
+    alarms,
+    occurrences,
+    orders,
+    intake,
+    events,
+    backtest,
+    declarations,
+    rules,
+)
 
 
 def create_app(installation: Installation) -> FastAPI:

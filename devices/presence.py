@@ -6,7 +6,7 @@ plus the device's limit, never at the tick that noticed it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,8 @@ class Presence:
         self.silent_since: I64 = np.empty(0, np.int64)
         self._limit: I64 = np.empty(0, np.int64)
         self._resumed_at = 0
+        # By device [start, end) in which nobody misses it, as people have declared; not part of the snapshot.
+        self.pauses: Mapping[int, Sequence[tuple[int, int]]] = {}
 
     def devices_changed(self, devices: Sequence[Device]) -> None:
         """Devices were added or changed; one never heard counts from when it was first seen."""
@@ -85,20 +87,40 @@ class Presence:
         return Heard(heard.astype(np.int32), last, silent, tuple(ended))
 
     def tick(self, now: int) -> Heard:
-        """The devices whose limit has passed since they were last heard and since the link came back."""
+        """The devices whose limit has passed since they were last heard and since the link came back; and those that
+        are silent and have been paused, whose silence is over."""
+        counted, held = self._pauses_at(now)
         due: Bool = (
             (self.silent_since == 0)
             & (self._limit != NEVER)
             & (self.last_seen > 0)
-            & (now - self.last_seen >= self._limit)
+            & (now - counted >= self._limit)
             & (now - self._resumed_at >= self._limit)
         )
-        device = np.flatnonzero(due).astype(np.int32)
-        since = self.last_seen[device] + self._limit[device]
-        silences = tuple(
-            Silence(int(d), int(self.last_seen[d]), int(at), None, -1) for d, at in zip(device, since, strict=True)
-        )
-        return Heard(device, self.last_seen[device], since, silences)
+        due[list(held)] = False
+        silent = np.flatnonzero(due).astype(np.int32)
+        since = counted[silent] + self._limit[silent]
+        begun = [Silence(int(d), int(counted[d]), int(at), None, -1) for d, at in zip(silent, since, strict=True)]
+        ended = [
+            Silence(d, int(self.last_seen[d]), int(self.silent_since[d]), max(start, int(self.silent_since[d])), -1)
+            for d, start in held.items()
+            if self.silent_since[d]
+        ]
+        device = np.concatenate([silent, np.array([s.device for s in ended], np.int32)])
+        after = np.concatenate([since, np.zeros(len(ended), np.int64)])
+        return Heard(device, self.last_seen[device], after, (*ended, *begun))
+
+    def _pauses_at(self, now: int) -> tuple[I64, dict[int, int]]:
+        """From where each device's limit counts, and those that are paused with the start of it."""
+        if not self.pauses:
+            return self.last_seen, {}
+        counted, held = self.last_seen.copy(), dict[int, int]()
+        for device, spans in self.pauses.items():
+            counted[device] = max([int(counted[device]), *(end for _, end in spans if end <= now)])
+            starts = [start for start, end in spans if start <= now < end]
+            if starts:
+                held[device] = min(starts)
+        return counted, held
 
     def adopt(self, heard: Heard) -> None:
         self.last_seen[heard.device] = heard.last_seen

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, FiniteFloat, PlainValidator, TypeAdapter, field_validator
 
@@ -105,6 +106,15 @@ class TownFile(Model):
     site: Name
     name: Text
     zone: str = "Asia/Shanghai"
+
+    @field_validator("zone")
+    @classmethod
+    def _zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"no such zone {value!r}; expected one such as Asia/Shanghai") from error
+        return value
 
 
 class DevicesFile(Model):

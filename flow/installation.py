@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from alerts.roles import Actor
 from devices.registry import DeviceStatus, Registry
 from flow.classify import Newest
 from flow.ledger import LedgerRow
+from flow.reloading import Reloaded
 from flow.stream import Hub
 from flow.trials import Trials
 from rules.book import RuleBook
+from rules.calendar import Site
+from rules.engine import Engine as RuleEngine
 from store.readings import ReadingStore
 
 Health = Mapping[str, Mapping[str, object]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +47,22 @@ class ReadLedger(Protocol):
     def __call__(self, *, device: int | None = None, start: int = 0, end: int | None = None) -> list[LedgerRow]: ...
 
 
+class AskEngine(Protocol):
+    def __call__(self, look: Callable[[RuleEngine], T]) -> T:
+        """What the engine that runs says, asked in the settling thread between two batches. Raises StoreUnavailable
+        where it does not come round to it."""
+
+
+class Declare(Protocol):
+    def __call__(self, act: Callable[[Connection, int], T]) -> Awaitable[T]:
+        """Do an act of `flow.declare` in the settling thread at the rule clock's now, with what follows from it."""
+
+
 @dataclass(frozen=True)
 class Installation:
     """`now` is the rule clock (wall, or data), `wall` always the wall, both in microseconds; `health` maps broker, sql,
-    store and journal to {"ok": bool, "detail": str, …}; `trials` is to be closed at the end."""
+    store and journal to {"ok": bool, "detail": str, …}; `reload` reads the rule files and takes them, or raises
+    WrongDocument and leaves those that run; `trials` is to be closed at the end."""
 
     records: Engine
     readings: ReadingStore
@@ -58,9 +74,13 @@ class Installation:
     site_name: tuple[str, str]
     health: Callable[[], Health]
     set_device_status: Callable[[str, DeviceStatus, Actor], Awaitable[None]]
+    declare: Declare
+    reload: Callable[[Actor], Awaitable[Reloaded]]
+    ask_engine: AskEngine
     rulebook: Callable[[], RuleBook]
     latest: Callable[[], LatestValues]
     ledger: ReadLedger
     session_span: int
     ledger_sums: Callable[[], Mapping[str, int]]
     trials: Trials = field(default_factory=Trials)
+    site: Site = field(default_factory=Site)

@@ -15,8 +15,10 @@ from devices.presence import Presence
 from devices.registry import EVENT, DeviceStatus, Registry
 from flow.classify import Change, Newest, Verdict
 from flow.ledger import COLUMNS, Ledger
+from flow.service_alarms import SILENCE
 from rules.engine import Engine
 from rules.outcome import Rows, Transition
+from rules.snapshot import read as read_engine
 from store.records.journal import Entry, EntryKind, Settled, counts_of, rows_of
 
 
@@ -67,6 +69,15 @@ class Memory:
         self.grow()
         return ended
 
+    def declared_changed(self) -> None:
+        """The engine has other pauses: a device that is paused altogether is not missed either."""
+        found: dict[int, tuple[tuple[int, int], ...]] = {}
+        for pause in self.engine.declared.pauses:
+            device = self.registry.get(pause.device)
+            if device is not None and (pause.rules is None or SILENCE in pause.rules):
+                found[device.number] = (*found.get(device.number, ()), (pause.start, pause.end))
+        self.presence.pauses = found
+
     def grow(self) -> None:
         """Make room for series numbered since; a door's `open` brings the series of its two events."""
         for number in range(len(self.is_open), len(self.registry.series_device)):
@@ -104,14 +115,17 @@ class Memory:
             )
         )
 
-    def restore(self, body: bytes) -> None:
+    def restore(self, body: bytes, *, with_rules: bool = True) -> None:
+        """Take a snapshot. Without its rules the engine begins afresh, which `can_restore` says when to do."""
         saved = msgspec.msgpack.decode(body, type=_Saved)
         for name, kind in (("measured_at", np.int64), ("value", np.float64), ("quality", np.uint8)):
             column = np.frombuffer(getattr(saved, name), kind)
             getattr(self.newest, name)[: len(column)] = column
         self.now = saved.now
         self.presence.restore(saved.presence)
-        self.engine.restore(saved.engine)
+        if with_rules:
+            self.engine.restore(saved.engine)
+            self.declared_changed()
         self.remember((Arrival(*a) for a in saved.arrivals), len(saved.arrivals))
 
     def replay(self, entry: Entry, most_arrivals: int) -> None:
@@ -171,3 +185,12 @@ class Memory:
 def book_of(body: bytes) -> dict[str, str]:
     """The rule files a snapshot was taken under."""
     return msgspec.msgpack.decode(body, type=_Saved).book
+
+
+def can_restore(body: bytes) -> bool:
+    """Whether the state of the rules in a snapshot is of this version of the engine."""
+    try:
+        read_engine(msgspec.msgpack.decode(body, type=_Saved).engine)
+    except ValueError:
+        return False
+    return True

@@ -6,20 +6,23 @@ settled again, and if the process dies the broker sends it again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, insert
 
 from alerts.refusals import Conflict, NotFound
 from alerts.roles import Actor
 from devices.batch import Batch, EventRow
+from devices.instants import DAY
 from devices.registry import DeviceStatus, Registry
 from flow.alarms import record_transitions, update_peaks
 from flow.appender import Appender
 from flow.judging import DERIVED, Judged, judge
 from flow.ledger import add_to_table, correction
 from flow.memory import Limits, Memory
+from flow.reloading import Reloaded, differences
 from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
@@ -27,6 +30,7 @@ from rules.outcome import Transition
 from store.records import devices as device_records
 from store.records.access import write_audit
 from store.records.database import write
+from store.records.declarations import read_declared
 from store.records.journal import (
     EntryKind,
     Settled,
@@ -53,6 +57,9 @@ DECISIONS = {
 }
 # How long rejecting a device waits for its last readings to reach the store before they are deleted.
 DRAIN_S = 5.0
+# What ended longer ago than the longest duration a rule can name (366 days) changes nothing any more.
+DECLARED_KEPT = 400 * DAY
+T = TypeVar("T")
 
 
 class JournalFull(Exception):
@@ -137,15 +144,35 @@ class Settler:
         self.memory.ledger.folded()
         self._saved()
 
-    def reload(self, book: RuleBook, now: int) -> None:
-        """Take the rules; unchanged ones keep their state, occurrences of the others are cleared now."""
+    def reload(self, book: RuleBook, now: int, by: str | None = None) -> Reloaded:
+        """Take the rules; unchanged ones keep their state, occurrences of the others are cleared now. `by`: who asked,
+        for the audit."""
+        changed = differences(self.book, book)
         outcome = self.memory.engine.reload(book, now)
+        with write(self.records) as tx:
+            if by is not None:
+                write_audit(tx, now, by, "rules_reloaded", subject="rules", why=f"{len(book.rules)}")
+            self._record(tx, outcome.transitions, now)
         self.book = book
-        if outcome.transitions:
-            with write(self.records) as tx:
-                self._record(tx, outcome.transitions, now)
         self.memory.engine.adopt(outcome)
         self.snapshot()
+        return changed
+
+    def declare(self, act: Callable[[Connection, int], T], now: int) -> T:
+        """An act of `flow.declare`, or any other that changes what is declared: its rows and what follows from them for
+        standing alarms are one commit; what it returns."""
+        self._meet_newcomers()
+        with write(self.records) as tx:
+            self._save_newcomers(tx)
+            done = act(tx, now)
+            declared = read_declared(tx, self.memory.registry, now - DECLARED_KEPT)
+            outcome = self.memory.engine.declare(declared, now)
+            self._record(tx, outcome.transitions, now)
+        self._saved()
+        self.memory.engine.adopt(outcome)
+        self.memory.declared_changed()
+        self.snapshot()
+        return done
 
     def set_status(self, device_id: str, status: DeviceStatus, now: int, actor: Actor) -> int:
         """Approve or reject a device: later readings are judged, or refused. How many stored readings went."""
@@ -166,6 +193,7 @@ class Settler:
             self._record(tx, ended, now)
             if gone:
                 add_to_table(tx, [correction(device.number, now, deleted=gone)])
+        self._saved()
         self.snapshot()
         return gone
 
@@ -175,8 +203,12 @@ class Settler:
 
     def service_alarm(self, transition: Transition, now: int) -> None:
         """An alarm about this installation itself, such as gw-link; no state of the readings is touched."""
+        self.end([transition], now)
+
+    def end(self, transitions: Sequence[Transition], now: int) -> None:
+        """Transitions that come from no reading and no clock; no state of the readings is touched."""
         with write(self.records) as tx:
-            self._record(tx, [transition], now)
+            self._record(tx, transitions, now)
 
     def first_arrival(self, packet_id: int, digest: bytes) -> int | None:
         """When the packet that is now redelivered first came, if that was settled."""

@@ -12,17 +12,20 @@ from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, select
 
+from alerts.service_rules import SERVICE_RULES
 from devices.documents import DocumentError
 from devices.kinds import KINDS
 from devices.registry import Device, DeviceStatus, Registry
 from devices.town import Town, TownDevice
 from flow.appender import Appender
 from flow.judging import DERIVED
-from flow.memory import Limits, Memory, book_of
+from flow.memory import Limits, Memory, book_of, can_restore
 from flow.readings import SNAPSHOT, Settler
 from flow.service_alarms import CLOCK, RANGE
 from rules.book import RuleBook, load
+from rules.calendar import Site
 from rules.engine import Engine as RuleEngine
+from rules.outcome import Edge, Transition
 from store.readings import ReadingStore
 from store.records import devices as device_records
 from store.records.database import write
@@ -31,11 +34,21 @@ from store.records.tables import events, occurrences
 
 log = logging.getLogger("gridwhistle.start")
 
+_SITE = Site()
+_NO_BOOK = RuleBook({}, {})
+
 
 def start_settler(
-    records: Engine, readings: ReadingStore, *, book: RuleBook, town: Town | None, limits: Limits, now: int | None
+    records: Engine,
+    readings: ReadingStore,
+    *,
+    book: RuleBook,
+    town: Town | None,
+    limits: Limits,
+    now: int | None,
+    site: Site = _SITE,
 ) -> Settler:
-    """The settler as the last commit left it, with the town and the rules of today.
+    """The settler as the last commit left it, with the town, the rules and the declarations of today.
 
     `now` None: the data clock has not spoken yet; devices are first seen when it does.
     """
@@ -47,11 +60,12 @@ def start_settler(
         registry = device_records.read_registry(tx)
         saved = load_snapshot(tx, SNAPSHOT)
         number, body = saved if saved else (0, b"")
-        settled_under = _book_then(body, book)
-        memory = Memory(registry, RuleEngine(settled_under, registry, grid_tree=_grid_tree(town)))
+        afresh = bool(body) and not can_restore(body)
+        settled_under = _NO_BOOK if afresh else _book_then(body, book)
+        memory = Memory(registry, RuleEngine(settled_under, registry, grid_tree=_grid_tree(town), site=site))
         memory.devices_changed()
         if body:
-            memory.restore(body)
+            memory.restore(body, with_rules=not afresh)
         memory.ledger.begin(tx)
         for entry in every_entry(tx, number):
             memory.replay(entry, limits.arrivals)
@@ -61,8 +75,31 @@ def start_settler(
     appender = Appender(records, readings, registry)
     appender.start(last)
     settler = Settler(records, memory, appender, limits=limits, number=max(last, appender.applied), book=settled_under)
-    settler.reload(book, memory.now if now is None else now)
+    today = memory.now if now is None else now
+    if afresh:
+        log.warning("the state of the rules is of another version: all rules start afresh")
+        _end_standing(settler, today)
+    settler.reload(book, today)
+    settler.declare(lambda _tx, _now: None, today)
     return settler
+
+
+def _end_standing(settler: Settler, now: int) -> None:
+    """Nothing would end what no rule remembers having raised."""
+    c = occurrences.c
+    standing = select(c.rule, c.device, c.metric, c.since, c.raised_at, c.first_value, c.peak_value)
+    with settler.records.connect() as tx:
+        rows = tx.execute(standing.where(c.cleared_at.is_(None), c.rule.not_in(SERVICE_RULES))).all()
+    settler.end(
+        [
+            Transition(
+                row.rule, row.device, row.metric, Edge.CLEARED, max(now, row.raised_at), row.since, row.first_value,
+                row.peak_value, {"cleared_by": "rule_removed_or_changed"}, -1,
+            )
+            for row in rows
+        ],
+        now,
+    )  # fmt: skip
 
 
 def _book_then(body: bytes, book: RuleBook) -> RuleBook:

@@ -13,6 +13,7 @@ from devices.instants import SECOND, format_duration
 from flow.clock import tick_desk
 from flow.readings import Settler
 from flow.service_alarms import BACKLOG, LINK, installation_transition
+from store.readings import StoreUnavailable
 
 log = logging.getLogger("gridwhistle.centre")
 T = TypeVar("T")
@@ -21,6 +22,8 @@ T = TypeVar("T")
 LINK_GRACE_S = 30.0
 # Behind by more than this, what the rules see is history: absence is not judged and the backlog is an alarm.
 BACKLOG_S = 60.0
+# Whoever asks for an explanation waits so long at most.
+PATIENCE_S = 10.0
 
 
 class SettlingCentre:
@@ -45,6 +48,16 @@ class SettlingCentre:
         result = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         self._poke()
         return result
+
+    def ask(self, look: Callable[[], T]) -> T:
+        """From another thread: look in the settling thread, between two batches. Raises StoreUnavailable where what is
+        settled there waits for a store."""
+        asked = self._thread.submit(look)
+        try:
+            return asked.result(PATIENCE_S)
+        except TimeoutError as error:
+            asked.cancel()
+            raise StoreUnavailable("settling has not come round to it") from error
 
     async def settle(self, batch: Batch, now: int) -> None:
         loop = asyncio.get_running_loop()

@@ -12,6 +12,7 @@ from gridwhistle.console_io import WRONG_USE, give_up
 if TYPE_CHECKING:
     from devices.town import Town
     from gridwhistle.settings import Settings
+    from rules.calendar import Site
 
 Config = Annotated[
     Path | None,
@@ -60,6 +61,21 @@ def pace_of(text: str) -> float | None:
     if not 0 < pace < float("inf"):
         raise typer.BadParameter("--speed: 应为正数或 max expected a number above 0, or max")
     return pace
+
+
+def read_town_and_site(folder: Path) -> tuple[Town, Site]:
+    """As `read_town_folder`; with the zone of the town and its calendar."""
+    from devices.documents import DocumentError
+    from gridwhistle.folders import read_town_files
+    from gridwhistle.site import read_site
+
+    town = read_town_folder(folder)
+    try:
+        return town, read_site(None, town, read_town_files(folder))
+    except DocumentError as error:
+        give_up(f"乡镇文件有误 The town is wrong:\n{error}")
+    except OSError as error:
+        give_up(f"{folder}: 无法读取 cannot be read: {error}")
 
 
 def read_town_folder(folder: Path) -> Town:

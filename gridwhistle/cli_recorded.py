@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridwhistle.cli_options import LOCAL_BROKER, AsJson, BrokerUrl, instant, pace_of, read_town_folder
+from gridwhistle.cli_options import LOCAL_BROKER, AsJson, BrokerUrl, instant, pace_of, read_town_and_site
 from gridwhistle.console_io import NO, OK, answer_json, answer_table, give_up, progress, say
 
 if TYPE_CHECKING:
@@ -129,9 +129,11 @@ def backtest(
 
     [bold]gridwhistle backtest --rules rules --csv levels.csv --mapping levels.yaml --json | jq .alarms[/bold]
     """
-    columns, book, place = _read_mapping(mapping), _read_rules(rules), read_town_folder(town) if town else None
+    columns, book = _read_mapping(mapping), _read_rules(rules)
+    place, site = read_town_and_site(town) if town else (None, None)
     from gridwhistle.recorded_rows import Counted, first_instants, registry_of, rows_of
     from rules.backtest import backtest as judge
+    from rules.calendar import Site
     from simulator.recorded import RecordedError, RecordedFile, devices_of
 
     counted, recorded = Counted(), RecordedFile(columns, csv)
@@ -140,7 +142,8 @@ def backtest(
         first = first_instants(columns, csv) if book.timed else {}
         registry = registry_of(columns, devices_of(columns, csv), place, first)
         with progress(f"回测 backtesting {csv.name}") as done:
-            findings = judge(book, registry, rows_of(recorded, registry, counted, done), grid_tree=grids)
+            rows = rows_of(recorded, registry, counted, done)
+            findings = judge(book, registry, rows, grid_tree=grids, site=site or Site())
     except (RecordedError, OSError) as error:
         give_up(str(error))
     _remark(recorded.counts, counted.impossible)

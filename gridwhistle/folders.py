@@ -6,7 +6,7 @@ from pathlib import Path
 
 from devices.documents import DocumentError, Mistake
 
-TOWN_FILES = ("town.yaml", "grids.geojson", "devices.yaml", "categories.yaml")
+TOWN_FILES = ("town.yaml", "grids.geojson", "devices.yaml", "calendar.yaml", "categories.yaml")
 
 
 def read_rule_files(place: Path | None) -> dict[str, str]:

@@ -20,16 +20,18 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
 import api.app
 import console
-from alerts.roles import Actor
+from alerts.refusals import Conflict, WrongDocument
+from alerts.roles import SERVICE, Actor
 from devices.documents import DocumentError
 from devices.faults import ClockLimits
 from devices.instants import HOUR
@@ -40,6 +42,7 @@ from flow.access import ensure_admin, open_local_session
 from flow.installation import Health, Installation, LatestValues
 from flow.memory import Limits
 from flow.readings import Settler
+from flow.reloading import Reloaded, wrong_rules
 from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
@@ -47,7 +50,8 @@ from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, wall
 from gridwhistle.folders import read_rule_files, read_town_files
-from gridwhistle.settings import DEFAULT_ZONE, ClockSource, Settings
+from gridwhistle.settings import ClockSource, Settings
+from gridwhistle.site import read_site, remarks
 from ingest.decoder import Decoder
 from ingest.link import Options
 from ingest.subscriber import Address, Flush, SessionTaken, Subscriber
@@ -64,6 +68,7 @@ log = logging.getLogger("gridwhistle.service")
 
 TICK_S = 1.0
 SNAPSHOT_EVERY = 30  # ticks
+T = TypeVar("T")
 
 
 class Locked(Exception):
@@ -100,13 +105,14 @@ class Service:
         """Open the stores and make every part; nothing talks to the network yet."""
         settings = self.settings
         book, town = read_book(settings), read_the_town(settings)
+        files = read_town_files(settings.town) if settings.town else {}
+        site = read_site(settings.site.zone, town, files)
         path = settings.data_dir / "records.sqlite"
         migrate(path)
         self.records = open_records(path)
         stack.callback(self.records.dispose)
-        categories = read_town_files(settings.town).get("categories.yaml") if settings.town else None
         with write(self.records) as tx:
-            put_categories(tx, categories, watch_us=settings.orders.watch)
+            put_categories(tx, files.get("categories.yaml"), watch_us=settings.orders.watch)
         readings = DuckDBReadings(settings.data_dir / "readings.duckdb")
         stack.callback(readings.close)
         password = settings.admin.password
@@ -117,7 +123,7 @@ class Service:
             settings.ingest.receive_maximum,
         )
         now = None if self.data_clock else wall()
-        self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=now)
+        self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=now, site=site)
         memory = self.settler.memory
         if self.data_clock and memory.now:
             self.data_clock.set(memory.now)
@@ -136,7 +142,8 @@ class Service:
             clock=limits.clock,
         )
         self.subscriber = self._subscriber(town)
-        zone = settings.site.zone or (town.zone if town else DEFAULT_ZONE)
+        for remark in remarks(book, site, self.now()):
+            log.warning("%s", remark)
         self.installation = Installation(
             records=self.records,
             readings=readings,
@@ -144,15 +151,19 @@ class Service:
             now=self.now,
             wall=wall,
             hub=self.hub,
-            zone=ZoneInfo(zone),
+            zone=ZoneInfo(site.zone),
             site_name=(town.name.zh, town.name.en or town.name.zh) if town else ("吹哨", "Gridwhistle"),
             health=self.health,
             set_device_status=self.set_device_status,
+            declare=self.declare,
+            reload=self.reload,
             rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest),
             ledger=self.read_ledger,
             ledger_sums=memory.ledger.running,
             session_span=settings.sessions.hours * HOUR,
+            ask_engine=lambda look: self.centre.ask(lambda: look(memory.engine)),
+            site=site,
         )
         stack.callback(self.installation.trials.close)
 
@@ -284,6 +295,28 @@ class Service:
         await self.centre.run(lambda: self.settler.set_status(device_id, status, self.now(), actor))
         self.decoder.forget_routes()
 
+    async def declare(self, act: Callable[[Connection, int], T]) -> T:
+        return await self.centre.run(lambda: self.settler.declare(act, self.now()))
+
+    async def reload(self, actor: Actor) -> Reloaded:
+        """The rule files as they are now, all or none. Raises NotAllowed, WrongDocument, Conflict."""
+        actor.require("rules.reload")
+        return await self._take_rules(actor.name)
+
+    async def _take_rules(self, by: str) -> Reloaded:
+        try:
+            book = await asyncio.to_thread(read_book, self.settings)
+        except DocumentError as error:
+            raise wrong_rules(error) from error
+        except OSError as error:
+            zh, en = f"规则文件无法读取：{error}", f"the rule files cannot be read: {error}"
+            raise Conflict("rules_unreadable", zh, en) from error
+        changed = await self.centre.run(lambda: self.settler.reload(book, self.now(), by))
+        log.info("rules reloaded: %d, of which afresh: %s", len(book.rules), ", ".join(changed.afresh) or "none")
+        for remark in remarks(book, self.installation.site, self.now()):
+            log.warning("%s", remark)
+        return changed
+
     def read_ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None):  # type: ignore[no-untyped-def]
         with self.records.connect() as tx:
             return self.settler.memory.ledger.rows(tx, device=device, start=start, end=end)
@@ -309,14 +342,8 @@ class Service:
 
     def reload_rules(self) -> None:
         """SIGHUP: take the rule files as they are now; a mistake in them leaves the running rules."""
-        try:
-            book = read_book(self.settings)
-        except (DocumentError, OSError) as error:
-            log.error("the rules were not reloaded: %s", error)
-            return
-        task = asyncio.ensure_future(self.centre.run(lambda: self.settler.reload(book, self.now())))
-        task.add_done_callback(lambda done: log.info("rules reloaded: %d", len(book.rules)) if not done.exception() else
-                               log.error("rules not reloaded", exc_info=done.exception()))  # fmt: skip
+        task = asyncio.ensure_future(self._take_rules(SERVICE))
+        task.add_done_callback(_tell_reloaded)
 
     def _write_api_file(self) -> None:
         """Where the command line finds us; the token's file is readable by its owner alone."""
@@ -326,6 +353,14 @@ class Service:
         with os.fdopen(descriptor, "w") as file:
             file.write(open_local_session(self.records, wall()))
         (folder / "api.json").write_text(json.dumps({"url": self.url, "token_file": token.name}))
+
+
+def _tell_reloaded(done: asyncio.Future[Reloaded]) -> None:
+    error = done.exception()
+    if isinstance(error, WrongDocument):
+        log.error("the rules were not reloaded: %s", "\n".join(map(str, error.mistakes)))
+    elif error is not None:
+        log.error("the rules were not reloaded", exc_info=error)
 
 
 FAR_BEHIND = 1_000

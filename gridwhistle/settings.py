@@ -165,8 +165,8 @@ class Http(_Group):
 class Site(_Group):
     zone: str | None = _setting(
         None,
-        f"显示用时区；默认随乡镇文件，再无则 {DEFAULT_ZONE}",
-        f"Zone in which times are shown; default: the town's own, else {DEFAULT_ZONE}.",
+        f"显示与规则排程所用时区；默认随乡镇文件，再无则 {DEFAULT_ZONE}",
+        f"Zone of times shown and of schedules in rules; default: the town's own, else {DEFAULT_ZONE}.",
         "an IANA zone such as Asia/Shanghai",
     )
 

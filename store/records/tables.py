@@ -260,6 +260,41 @@ order_history = Table(
     Index(None, "order", "id"),
 )
 
+# --- what people declare: modes of the whole town, pauses of devices -------------------------------------------------
+declarations = Table(
+    "declarations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String, nullable=False),  # response | drill
+    Column("level", Integer),  # of a response: 1, the most severe, to 4
+    _at("start"),
+    _at("end", nullable=True),  # None: until somebody ends it
+    Column("why", String, nullable=False),
+    Column("ordered_by", String, nullable=False, default=""),  # the leader whose decision it is; `by` entered it
+    Column("by", String, nullable=False),
+    _at("declared_at"),
+    Column("ended_by", String),  # who ended it before its time
+    _at("ended_at", nullable=True),
+    CheckConstraint("kind in ('response', 'drill')", name="kind"),
+    Index(None, "kind", "id"),
+)
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", Integer, ForeignKey("devices.number"), nullable=False),
+    Column("of_person", Boolean, nullable=False),  # of every device of the person behind it
+    Column("rules", JSON),  # ids; None: every rule
+    _at("start"),
+    _at("end"),
+    Column("why", String, nullable=False),
+    Column("by", String, nullable=False),
+    _at("declared_at"),
+    Column("ended_by", String),
+    _at("ended_at", nullable=True),
+    Index(None, "device", "id"),
+)
+
 # --- messages out, people, the event stream -------------------------------------------------------------------------
 outbox = Table(
     "outbox",

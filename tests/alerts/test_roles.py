@@ -24,8 +24,8 @@ def test_the_wall_only_sees_whatever_its_role() -> None:
         assert {act for act in MAY if Actor("wall", role, read_only=True).allows(act)} == {"see"}
 
 
-def test_an_admin_may_what_a_duty_officer_may_and_manage_users() -> None:
-    assert allowed(Role.ADMIN) == allowed(Role.DUTY_OFFICER) | {"users.manage"}
+def test_an_admin_may_what_a_duty_officer_may_and_manage_users_and_rules() -> None:
+    assert allowed(Role.ADMIN) == allowed(Role.DUTY_OFFICER) | {"users.manage", "rules.reload"}
     assert allowed(Role.DUTY_OFFICER) >= OFFICERS
 
 

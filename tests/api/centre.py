@@ -7,19 +7,21 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import Connection
 
 from alerts.roles import Actor, Role
 from api.app import create_app
+from devices.documents import DocumentError
 from devices.faults import ClockLimits
 from devices.instants import DAY, HOUR, MINUTE
 from devices.registry import DeviceStatus
@@ -28,6 +30,7 @@ from flow import access
 from flow.installation import Installation, LatestValues
 from flow.ledger import LedgerRow
 from flow.memory import Limits
+from flow.reloading import Reloaded, wrong_rules
 from flow.start import start_settler
 from flow.stream import Hub
 from ingest.decoder import Decoder, UnknownDevices
@@ -37,6 +40,7 @@ from store.records.database import migrate, open_records
 
 START = 1_763_700_000_000_000  # 2025-11-21T04:40:00Z
 PASSWORD = "correct horse"
+T = TypeVar("T")
 RULES = """
 rules:
   - id: high
@@ -106,6 +110,7 @@ class Centre:
     folder: Path
     peopled: Path
     now: int = START
+    rules: Mapping[str, str] = field(default_factory=lambda: {"rules.yaml": RULES})
     runner: asyncio.Runner = field(default_factory=asyncio.Runner)
     tokens: dict[str, str] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)
@@ -115,7 +120,7 @@ class Centre:
         self.records = open_records(self.folder / "records.sqlite")
         self.readings = DuckDBReadings(self.folder / "readings.duckdb")
         self.settler = start_settler(
-            self.records, self.readings, book=load({"rules.yaml": RULES}), town=read_town(TOWN),
+            self.records, self.readings, book=load(self.rules), town=read_town(TOWN),
             limits=Limits(ClockLimits(5 * MINUTE, 365 * DAY), 1 << 30, 1000), now=self.now,
         )  # fmt: skip
         memory = self.settler.memory
@@ -130,10 +135,11 @@ class Centre:
             health=lambda: {
                 part: {"ok": part not in self.failing, "detail": "x"} for part in ("broker", "sql", "store", "journal")
             },
-            set_device_status=self._set_status, rulebook=lambda: self.settler.book,
+            set_device_status=self._set_status, declare=self._declare, reload=self._reload,
+            rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
             ledger_sums=memory.ledger.running,
-            session_span=12 * HOUR,
+            session_span=12 * HOUR, ask_engine=lambda look: look(self.settler.memory.engine),
         )  # fmt: skip
         self.app: FastAPI = create_app(self.installation)
         return self
@@ -144,6 +150,18 @@ class Centre:
         self.settler.appender.stop(5)
         self.readings.close()
         self.records.dispose()
+
+    async def _declare(self, act: Callable[[Connection, int], T]) -> T:
+        return await asyncio.to_thread(self.settler.declare, act, self.now)
+
+    async def _reload(self, actor: Actor) -> Reloaded:
+        """As the service does, with `rules` for its files."""
+        actor.require("rules.reload")
+        try:
+            book = load(self.rules)
+        except DocumentError as error:
+            raise wrong_rules(error) from error
+        return await asyncio.to_thread(self.settler.reload, book, self.now, actor.name)
 
     async def _set_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
         await asyncio.to_thread(self.settler.set_status, device_id, status, self.now, actor)

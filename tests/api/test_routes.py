@@ -94,6 +94,24 @@ def tried(kind: str) -> Callable[[Centre], tuple[dict[str, Any], Any]]:
     return prepare
 
 
+def declared(kind: str) -> Callable[[Centre], tuple[dict[str, Any], Any]]:
+    """One that goes on, to be ended."""
+
+    def prepare(centre: Centre) -> tuple[dict[str, Any], Any]:
+        return {"number": centre.post("officer", *DECLARING[kind], status=201)["id"]}, None
+
+    return prepare
+
+
+LATER = to_iso(START + 10 * HOUR)
+RESPONSE = {"level": 4, "why": "台风", "ordered_by": "王镇长"}
+DRILL = {"why": "防汛演练", "end": LATER}
+PAUSE = {"device": "cam-1", "why": "检修", "end": LATER}
+DECLARING = {
+    "response": ("/declarations/response", RESPONSE),
+    "drill": ("/declarations/drill", DRILL),
+    "pause": ("/pauses", PAUSE),
+}
 A_DAY = {"from": to_iso(START - HOUR), "to": to_iso(START + HOUR)}
 V1 = "/api/v1"
 ROUTES = (
@@ -133,6 +151,17 @@ ROUTES = (
     Route("POST", f"{V1}/rules/suggest", DESK, fixed(A_DAY | {"rule": "high"})),
     Route("GET", f"{V1}/rules/suggest/{{trial_id}}", DESK, tried("suggest")),
     Route("DELETE", f"{V1}/rules/suggest/{{trial_id}}", DESK, tried("suggest")),
+    Route("GET", f"{V1}/rules", EVERYONE),
+    Route("POST", f"{V1}/rules/reload", ADMINS),
+    Route("GET", f"{V1}/declarations/response", EVERYONE),
+    Route("POST", f"{V1}/declarations/response", DESK, fixed(RESPONSE)),
+    Route("POST", f"{V1}/declarations/response/{{number}}/end", DESK, declared("response")),
+    Route("GET", f"{V1}/declarations/drill", EVERYONE),
+    Route("POST", f"{V1}/declarations/drill", DESK, fixed(DRILL)),
+    Route("POST", f"{V1}/declarations/drill/{{number}}/end", DESK, declared("drill")),
+    Route("GET", f"{V1}/pauses", EVERYONE),
+    Route("POST", f"{V1}/pauses", DESK, fixed(PAUSE)),
+    Route("POST", f"{V1}/pauses/{{number}}/end", DESK, declared("pause")),
     Route("GET", f"{V1}/refused", STAFF),
     Route("GET", f"{V1}/ledger", EVERYONE),
     Route("GET", f"{V1}/stream", EVERYONE),

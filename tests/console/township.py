@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import uvicorn
 from fastapi import FastAPI
+from sqlalchemy import Connection
 
 import console
 from alerts.roles import Actor, Role
+from devices.documents import DocumentError
 from devices.faults import ClockLimits
 from devices.instants import DAY, HOUR, MINUTE
 from devices.registry import DeviceStatus
@@ -26,6 +28,7 @@ from flow import access
 from flow.installation import Installation, LatestValues
 from flow.ledger import LedgerRow
 from flow.memory import Limits
+from flow.reloading import Reloaded, wrong_rules
 from flow.start import start_settler
 from flow.stream import Hub
 from ingest.decoder import Decoder, UnknownDevices
@@ -35,6 +38,7 @@ from store.records.database import migrate, open_records
 
 START = 1_782_853_200_000_000  # 2026-06-30T21:00Z, 05:00 in Shanghai
 PASSWORD = "correct horse"
+T = TypeVar("T")
 ADMIN = Actor("admin", Role.ADMIN)
 PEOPLE = {"wang": Role.DUTY_OFFICER, "li": Role.HANDLER, "chen": Role.CHECKER, "guest": Role.VIEWER}
 
@@ -163,10 +167,11 @@ class Township:
         self.installation = Installation(
             records=self.records, readings=self.readings, registry=memory.registry, now=lambda: self.now,
             wall=lambda: self.now, hub=self.hub, zone=ZoneInfo(town.zone), site_name=(town.name.zh, town.name.en),
-            health=dict, set_device_status=self._set_status, rulebook=lambda: self.settler.book,
+            health=dict, set_device_status=self._set_status, declare=self._declare, reload=self._reload,
+            rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
             ledger_sums=memory.ledger.running,
-            session_span=12 * HOUR,
+            session_span=12 * HOUR, ask_engine=lambda look: look(self.settler.memory.engine),
         )  # fmt: skip
         self.app = FastAPI(openapi_url=None)
         console.attach(self.app, self.installation)
@@ -210,6 +215,18 @@ class Township:
             await self.server.serve()
         finally:
             hub.cancel()
+
+    async def _declare(self, act: Callable[[Connection, int], T]) -> T:
+        return await asyncio.to_thread(self.settler.declare, act, self.now)
+
+    async def _reload(self, actor: Actor) -> Reloaded:
+        """As the service does, with `rules` for its files."""
+        actor.require("rules.reload")
+        try:
+            book = load(self.rules)
+        except DocumentError as error:
+            raise wrong_rules(error) from error
+        return await asyncio.to_thread(self.settler.reload, book, self.now, actor.name)
 
     async def _set_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
         await asyncio.to_thread(self.settler.set_status, device_id, status, self.now, actor)
