@@ -10,13 +10,14 @@ import re
 from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
+from console.calls import FUNCTIONS, Caller, span_of
 from console.texts import Language, say, say_or
 from console.words import length, metric_name, metric_of, moment, number, quantity, span
 from devices.instants import MINUTE, SECOND, from_iso, parse_duration
 
 _TOKEN = re.compile(
-    r"""\s*(?:
-      (?P<call>event|since|count|absent)\s*\(
+    rf"""\s*(?:
+      (?P<call>{"|".join(FUNCTIONS)})\s*\(
     | (?P<duration>\d+(?:\.\d+)?(?:ms|s|m|h|d)(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))*)\b
     | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
     | (?P<quoted>"[^"]*"|'[^']*')
@@ -35,8 +36,8 @@ def explain(kind: str, rule: str, reason: Mapping[str, object], language: Langua
     values: Mapping[str, object] = raw if isinstance(raw, Mapping) else {}
     if rule.startswith("gw-"):
         return _service(kind, rule, reason, values, language=language, zone=zone, now=now)
-    words = _Reader(kind, values, language).read(str(reason.get("when", "")))
-    held = _span(reason.get("for"))
+    words = Reader(kind, values, language).read(str(reason.get("when", "")))
+    held = span_of(reason.get("for"))
     return say(language, "reason.held", what=words, span=length(held, language)) if held and words else words
 
 
@@ -53,13 +54,13 @@ def _service(
     match rule:
         case "gw-silence" if "last_seen" in reason:
             at = moment(from_iso(str(reason["last_seen"])), zone, now)
-            return say(language, "reason.silent", limit=length(_span(reason.get("limit")) or 0, language), at=at)
+            return say(language, "reason.silent", limit=length(span_of(reason.get("limit")) or 0, language), at=at)
         case "gw-clock":
             off = _number(reason.get("seconds_off")) or 0.0
             key = "reason.clock_ahead" if off > 0 else "reason.clock_behind"
             return say(language, key, span=span(round(abs(off) * SECOND), language))
         case "gw-range":
-            what = _Reader(kind, values, language).read(" ".join(values))
+            what = Reader(kind, values, language).read(" ".join(values))
             return say(language, "reason.range", what=what)
         case "gw-link" | "gw-backlog":
             # What the network or the system said of it is for the alarm's own page.
@@ -79,7 +80,7 @@ def raw_cause(rule: str, reason: Mapping[str, object]) -> str:
     return str(reason.get("why", "")) if rule in {"gw-link", "gw-backlog"} else ""
 
 
-class _Reader:
+class Reader:
     """One condition being put into words."""
 
     def __init__(self, kind: str, values: Mapping[str, object], language: Language) -> None:
@@ -112,6 +113,8 @@ class _Reader:
         return _SIGNS.get(token["sign"], token["sign"])
 
     def _name(self, name: str) -> str:
+        if name == "absent":
+            return say(self.language, "reason.absent.device")
         if name in _WORDS:
             return say(self.language, f"reason.{name}")
         if name.startswith("attr."):
@@ -129,26 +132,10 @@ class _Reader:
         return label if value is None else f"{label} {quantity(value, code, self.language, decimals)}"
 
     def _call(self, function: str, inside: str) -> str:
-        if function == "event":
-            return self._event(inside)
-        if function == "since":
-            text, saw = say(self.language, "reason.since", what=self.read(inside)), f"since({inside})"
-            return self._with(text, _span(self._saw(saw)))
-        subject, _, window = inside.rpartition(",")
-        shown = length(_span(window) or 0, self.language)
-        if function == "absent":
-            # How long it has been silent is the alarm's own age; the metric's last value would be read as current.
-            return say(self.language, "reason.absent", what=metric_name(self.kind, subject, self.language), span=shown)
-        text = say(self.language, "reason.count", what=self.read(subject), span=shown)
-        seen = _number(self._saw(f"count({inside})"))
-        return text if seen is None else f"{text} {number(seen, '1')}"
+        return Caller(self.kind, self.language, self.read, self._saw).say(function, inside)
 
     def _event(self, quoted: str) -> str:
-        name = quoted.strip().strip("\"'")
-        return say(self.language, "reason.event", what=say_or(self.language, f"event.{name}", name))
-
-    def _with(self, text: str, seen: int | None) -> str:
-        return text if seen is None else f"{text} {span(seen, self.language)}"
+        return self._call("event", quoted)
 
     def _saw(self, call: str) -> object:
         return self.values.get(call.replace(" ", "").replace("'", '"'))
@@ -156,14 +143,6 @@ class _Reader:
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (bool, int, float)) else None
-
-
-def _span(text: object) -> int | None:
-    """Microseconds of a duration such as 1h30m; None for nothing of the kind."""
-    try:
-        return parse_duration(str(text)) if text else None
-    except ValueError:
-        return None
 
 
 def _inside(text: str, at: int) -> tuple[str, int]:

@@ -122,6 +122,43 @@ def test_a_reason_over_events_says_what_was_seen() -> None:
     assert why("absent(level_inside, 15m)") == ("圩内水位已 15 分钟无数据", "no Inside level for 15 min")
 
 
+@pytest.mark.parametrize(
+    ("when", "values", "zh", "en"),
+    [
+        ("avg(level_inside, 30m) > 3.4", {"avg(level_inside, 30m)": 3.46}, "圩内水位 30 分钟平均 3.46 m > 3.4",
+         "mean of Inside level over 30 min 3.46 m > 3.4"),
+        ("count(level_inside, 10m) < 3", {"count(level_inside, 10m)": 2}, "10 分钟内圩内水位次数 2 < 3",
+         "count of Inside level in 10 min 2 < 3"),
+        ("rate(level_inside, 1h) > 0.1 / 3600", {"rate(level_inside, 1h)": 3.2e-5},
+         "圩内水位 1 小时变化率 3.2e-05 m/s > 0.1 / 3,600", "rate of Inside level over 1 h 3.2e-05 m/s > 0.1 / 3,600"),
+        ("flat(level_inside, 2h, 0.001)", {}, "圩内水位 2 小时内变化不超过 0.001 m",
+         "Inside level moved by no more than 0.001 m in 2 h"),
+        ("spike(level_inside, 0.3)", {}, "圩内水位 突变超过 0.300 m", "Inside level jumped by more than 0.300 m"),
+        ("out_of_range(level_inside)", {}, "圩内水位 超出合理范围", "Inside level is outside what is plausible"),
+        ("forecast(level_inside, 30m) > attr.inside_limit_level",
+         {"forecast(level_inside, 30m)": 3.61, "attr.inside_limit_level": 3.5},
+         "圩内水位 30 分钟后预计 3.61 m > 最高控制水位 3.50 m",
+         "Inside level expected in 30 min 3.61 m > Inside limit level 3.50 m"),
+        ('between("22:00", "06:00") and weekday("sat", "sun")', {}, "时间在 22:00–06:00 且 今天是周六、周日",
+         "the time is between 22:00 and 06:00 and it is Saturday, Sunday"),
+        ('mode("flood_season") and not holiday()', {}, "汛期 且 非 今天休息", "flood season and not it is a day off"),
+        ("in_grid(count(level_inside > 3.5) >= 3)", {}, "网格内 圩内水位 > 3.5 的设备数 ≥ 3",
+         "in the grid devices with Inside level > 3.5 ≥ 3"),
+        ('of_group("gateway-7", absent) > 0.5', {}, "gateway-7 组内 失联 的设备比例 > 0.5",
+         "of the group gateway-7 the share with silent > 0.5"),
+        ("level_inside > by_response(3.5, 3.4, 3.3, 3.2, 3.1)", {"level_inside": 3.6},
+         "圩内水位 3.60 m > 按响应等级 3.5, 3.4, 3.3, 3.2, 3.1", None),
+    ],
+    ids=lambda given: given[:24] if isinstance(given, str) else "",
+)  # fmt: skip
+def test_every_function_of_the_language_has_words(
+    when: str, values: Mapping[str, object], zh: str, en: str | None
+) -> None:
+    told = why(when, values)
+    assert told[0] == zh
+    assert en is None or told[1] == en
+
+
 def test_logic_and_brackets_stay_readable() -> None:
     zh, _ = why("not (mains_ok == true) and pumps_running < 1", {"mains_ok": False, "pumps_running": 0})
     assert zh == "非 (市电正常 = 是) 且 运行台数 0 < 1"
