@@ -18,6 +18,7 @@ from api import (
     declarations,
     devices,
     events,
+    explain,
     health,
     intake,
     metrics,
@@ -70,6 +71,7 @@ ROUTERS = (
     intake,
     events,
     backtest,
+    explain,
     declarations,
     rules,
 )

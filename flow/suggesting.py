@@ -43,7 +43,7 @@ def suggest_from_history(
         def run(form: Rule) -> list[Finding]:
             nonlocal done
             done = min(0.99, done + _A_RUN)
-            tried = backtest(here, replace(book, rules={form.id: form}), trial.history, trial.grid_tree)
+            tried = backtest(here, replace(book, rules={form.id: form}), trial.history, trial.grid_tree, trial.lead)
             for rows in chunks:
                 told(done)
                 tried.feed(rows)

@@ -10,21 +10,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from alerts.refusals import Invalid, NotFound, WrongDocument
+from alerts.refusals import Invalid, NotFound
 from devices.documents import DocumentError
 from devices.instants import DAY, HOUR, MINUTE
 from devices.registry import Device, DeviceStatus
 from flow.history import History, Sources, check_size, choose
 from flow.installation import Installation
 from flow.reach import reach
+from flow.reloading import wrong_rules
 from flow.trials import Told
 from rules.backtest import Backtest, Finding
 from rules.binding import columns, matching
 from rules.book import RuleBook, load
 from rules.comparison import Comparison, compare
 from rules.outcome import Edge
+from rules.parts import parts_of
 from rules.review import Review, review
 from rules.rule import Rule
+from store.records.declarations import read_declared
 from store.records.devices import list_grids
 
 Running = Literal["running"]
@@ -97,7 +100,7 @@ def answer(here: Installation, trial: Trial, told: Told) -> Tried:
     where a book raises more than MOST_ALARMS."""
     question, history = trial.question, trial.history
     end = max(question.start + 1, min(question.end, here.now() + MINUTE))
-    runs = [backtest(here, book, history, trial.grid_tree) for book in trial.books]
+    runs = [backtest(here, book, history, trial.grid_tree, trial.lead) for book in trial.books]
     raised, readings = [0] * len(runs), 0
     for rows in Sources(here.records, here.readings).rows(history, trial.lead, end, told):
         readings += len(rows)
@@ -127,10 +130,13 @@ def answer(here: Installation, trial: Trial, told: Told) -> Tried:
     )
 
 
-def backtest(here: Installation, book: RuleBook, history: History, tree: Mapping[str, frozenset[str]]) -> Backtest:
-    """The engine over this history, with what the installation knows of its site."""
-    del here
-    return Backtest(book, history.registry, grid_tree=tree)
+def backtest(
+    here: Installation, book: RuleBook, history: History, tree: Mapping[str, frozenset[str]], start: int
+) -> Backtest:
+    """The engine over this history from `start` on, with the calendar of the site and what was declared then."""
+    with here.records.connect() as tx:
+        declared = read_declared(tx, history.registry, start)
+    return Backtest(book, history.registry, grid_tree=tree, site=here.site, declared=declared)
 
 
 def grid_tree(here: Installation) -> dict[str, frozenset[str]]:
@@ -159,8 +165,7 @@ def read_rules(files: Mapping[str, str]) -> RuleBook:
     try:
         return load(files)
     except DocumentError as error:
-        zh, en = f"规则有 {len(error.mistakes)} 处错误", f"{len(error.mistakes)} mistakes in the rules"
-        raise WrongDocument("rules_wrong", zh, en, error.mistakes) from error
+        raise wrong_rules(error) from error
 
 
 def _asked(question: Question) -> list[Mapping[str, str] | Running]:
@@ -187,7 +192,8 @@ def _devices(
             if registry.get(name) is None:
                 raise NotFound("no_such_device", f"没有设备 {name}", f"there is no device {name}")
     table = columns(registry)
-    numbers = sorted({number for rule in rules for number in matching(rule, table, tree).tolist()})
+    parts = [part.rule for rule in rules for part in parts_of({rule.id: rule}).values()]
+    numbers = sorted({number for rule in parts for number in matching(rule, table, tree).tolist()})
     found = (registry.devices[number] for number in numbers)
     wanted = None if named is None else frozenset(named)
     return [d for d in found if d.status is DeviceStatus.ACTIVE and (wanted is None or d.id in wanted)]

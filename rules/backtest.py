@@ -105,6 +105,10 @@ class Backtest:
             found += self._declare(self._to_come.pop(0))
         return [*found, *self._tick(now)]
 
+    def engine_of(self, rule: str) -> Engine:
+        """The engine that judges this rule, to look at."""
+        return self._timed if rule in self._timed.book.rules else self._timeless
+
     def findings(self) -> list[Finding]:
         """By raised_at, then rule, then device."""
         return sorted(self._findings.found.values(), key=lambda f: (f.raised_at, f.rule, f.device))
@@ -163,10 +167,10 @@ def _begun(declared: Declared, now: int) -> Declared:
 
 
 def _part(book: RuleBook, *, timed: bool) -> RuleBook:
-    return replace(book, rules={rule.id: rule for rule in book.rules.values() if _asks_the_clock(rule) is timed})
+    return replace(book, rules={rule.id: rule for rule in book.rules.values() if asks_the_clock(rule) is timed})
 
 
-def _asks_the_clock(rule: Rule) -> bool:
+def asks_the_clock(rule: Rule) -> bool:
     """A group's members may turn by the clock, and what only holds in a mode changes with it."""
     return rule.timed or rule.group is not None or bool(rule.only_in)
 

@@ -145,6 +145,8 @@ ROUTES = (
     Route("POST", f"{V1}/orders", STAFF, ordered),
     Route("GET", f"{V1}/orders/{{order_id}}", EVERYONE, fixed(order_id=1)),
     Route("POST", f"{V1}/orders/{{order_id}}/{{act}}", STAFF, commented),
+    Route("GET", f"{V1}/alarms/{{alarm_id}}/explain", EVERYONE, fixed(alarm_id=1)),
+    Route("GET", f"{V1}/rules/{{rule_id}}/explain", EVERYONE, fixed(rule_id="high"), query="device=ps-1"),
     Route("POST", f"{V1}/rules/backtest", DESK, fixed(A_DAY)),
     Route("GET", f"{V1}/rules/backtest/{{trial_id}}", DESK, tried("backtest")),
     Route("DELETE", f"{V1}/rules/backtest/{{trial_id}}", DESK, tried("backtest")),
