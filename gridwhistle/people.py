@@ -66,7 +66,7 @@ def open_people(data_dir: Path) -> Iterator[People]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with _running(data_dir) as client:
+            with running(data_dir) as client:
                 yield OverApi(client)
             return
         migrate(data_dir / RECORDS)
@@ -143,7 +143,7 @@ def _left_behind(data_dir: Path) -> tuple[str, str] | None:
 
 
 @contextmanager
-def _running(data_dir: Path) -> Iterator[httpx.Client]:
+def running(data_dir: Path) -> Iterator[httpx.Client]:
     """A client of the service that holds the lock, by the address and token it left in its folder."""
     deadline = wall() + STARTING
     while (left := _left_behind(data_dir)) is None:
