@@ -46,7 +46,7 @@ def test_a_drill_is_no_response(centre: Centre) -> None:
     [
         ("/declarations/response", {"level": 0, "why": "x", "ordered_by": "x"}, "invalid_request"),
         ("/declarations/response", {"level": 3, "why": "x"}, "invalid_request"),
-        ("/declarations/response", {"level": 3, "why": " ", "ordered_by": "x"}, "invalid_request"),
+        ("/declarations/response", {"level": 3, "why": " ", "ordered_by": "x"}, "reason_required"),
         ("/declarations/response", {"level": 3, "why": "x", "ordered_by": "x", "end": to_iso(START)}, "ends_before"),
         ("/declarations/drill", {"why": "x"}, "invalid_request"),
         ("/declarations/drill", {"why": "x", "end": to_iso(START + 8 * DAY)}, "drill_too_long"),
