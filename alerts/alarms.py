@@ -3,7 +3,8 @@
 Two happenings are two steps. Coming back from suppression (unshelved, expired, …) leads to NORM and, where the
 condition still stands, is raised again at once: what was acknowledged before shelving is asked again, for nobody knows
 whether the person who knew is still on duty. And an alarm of priority `notice` acknowledges itself as it is raised
-(UNACK → ACKED): it is listed while it stands and never waits for anyone. No alarm is latched.
+(UNACK → ACKED): it is listed while it stands and never waits for anyone. No alarm is latched. A rise of severity
+re-alarms, as ISA-18.2 has it; a fall asks nobody anything.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Happening(StrEnum):
     REMOVED = "removed"  # from service
     RESTORED = "restored"  # to service
     COMMENTED = "commented"
+    WORSENED = "worsened"  # its severity rose while it stands
+    EASED = "eased"
 
 
 S, H = AlarmState, Happening
@@ -48,6 +51,8 @@ STANDING = frozenset({S.UNACK, S.ACKED, S.RTNUN})
 SUPPRESSED = frozenset({S.SHLVD, S.DSUPR, S.OOSRV})
 RETURNS = frozenset({H.UNSHELVED, H.EXPIRED, H.UNSUPPRESSED, H.RESTORED})
 NEEDS_REASON = frozenset({H.SHELVED, H.REMOVED})
+# Their history says from which priority to which: `medium → critical`.
+SEVERITY_ACTS = frozenset({H.WORSENED, H.EASED})
 # Longer is not shelving any more but a rule that wants changing (OPC UA Part 9 calls it MaxTimeShelved).
 MAX_SHELVED = 7 * DAY
 
@@ -64,10 +69,13 @@ _ROWS: tuple[tuple[tuple[AlarmState, ...], Happening, AlarmState], ...] = (
     ((S.DSUPR,), H.UNSUPPRESSED, S.NORM),
     ((S.NORM, S.UNACK, S.ACKED, S.RTNUN, S.SHLVD, S.DSUPR), H.REMOVED, S.OOSRV),
     ((S.OOSRV,), H.RESTORED, S.NORM),
+    ((S.UNACK, S.ACKED), H.WORSENED, S.UNACK),  # who acknowledged it knew of less
 )
-# While suppressed the condition goes on being followed; the state does not.
-_STAYING = tuple(((s,), h, s) for s in sorted(SUPPRESSED) for h in (H.RAISED, H.CLEARED)) + tuple(
-    ((s,), H.COMMENTED, s) for s in S
+# While suppressed the condition goes on being followed; the state does not. What gets milder is for the history.
+_STAYING = (
+    tuple(((s,), h, s) for s in sorted(SUPPRESSED) for h in (H.RAISED, H.CLEARED, H.WORSENED, H.EASED))
+    + tuple(((s,), H.EASED, s) for s in (S.UNACK, S.ACKED))
+    + tuple(((s,), H.COMMENTED, s) for s in S)
 )
 
 MOVES: Mapping[tuple[AlarmState, Happening], AlarmState] = MappingProxyType(

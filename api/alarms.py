@@ -11,9 +11,11 @@ from alerts.alarms import AlarmState
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
+from api.occurrences import Severities
 from api.privacy import hidden_kinds, hides_kind, is_private_notice, kind_is_personal, refuse_hidden
 from api.problems import describe
 from api.shapes import MAX_ID, Cursor, In, Instant, InstantGiven, Limit, Listed, Note, Out, listed
+from devices.subjects import is_group
 from flow import desk
 from flow.installation import Installation
 from rules.rule import Priority
@@ -37,10 +39,24 @@ class Raised(Out):
     peak_value: float | None
     reason: dict[str, Any]
     retroactive: bool
+    severity: Severities
+
+
+class Suppressor(Out):
+    """The alarm of several devices that holds this one back."""
+
+    alarm: int
+    rule: str
+    rule_zh: str
+    rule_en: str
+    device: str | None
+    device_name: str
 
 
 class Alarm(Out):
-    """Of a personal device everyone below handler sees no device and no occurrence, and no notice at all."""
+    """Of a personal device everyone below handler sees no device and no occurrence, and no notice at all; so too of
+    several devices where one of them is personal. `device` is `grid:<id>` or `group:<tag>` where the alarm is about
+    several: `occurrence.reason` has their `members`."""
 
     id: int
     rule: str
@@ -66,6 +82,9 @@ class Alarm(Out):
     shelved_until: Instant | None
     shelve_reason: str | None
     order: int | None
+    early: bool = Field(description="A forecast: what may come, not the alarm itself")
+    suppressed_by: Suppressor | None = Field(description="It is held back while that one stands")
+    suppresses: int = Field(description="Standing alarms that this one holds back")
     occurrence: Raised | None
 
 
@@ -123,7 +142,7 @@ def see_alarms(
     *,
     state: AlarmState | None = None,
     priority: Priority | None = None,
-    device: Annotated[str | None, Query(max_length=64)] = None,
+    device: Annotated[str | None, Query(max_length=80, description="Or `grid:<id>`, `group:<tag>`")] = None,
     grid: Annotated[str | None, Query(max_length=64, description="This grid and all below it")] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -223,10 +242,15 @@ def _shown(actor: Actor, row: AlarmRow) -> dict[str, Any]:
     shown["occurrence"] = None if row.occurrence is None else Raised.model_validate(row.occurrence)
     # A rule about no device, such as gw-link, names none.
     shown["device"] = row.device or None
-    if kind_is_personal(row.kind):
+    if (parent := row.suppressed_by) is not None:
+        shown["suppressed_by"] = Suppressor.model_validate(parent)
+        if hides_kind(actor, parent.kind):
+            shown["suppressed_by"].device, shown["suppressed_by"].device_name = None, ""
+    if kind_is_personal(row.kind) and not is_group(row.device):
         shown["device_name"] = ""
     if hides_kind(actor, row.kind):
-        shown |= {"device": None, "device_name": "", "keeper": "", "keeper_phone": "", "occurrence": None}
+        shown |= {"device": None, "device_name": "", "keeper": "", "keeper_phone": "", "occurrence": None,
+                  "suppressed_by": None}  # fmt: skip
     return shown
 
 

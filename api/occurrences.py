@@ -1,18 +1,37 @@
-"""Occurrences: every time an alarm was raised, exactly as `gridwhistle backtest` prints them, with id and alarm."""
+"""Occurrences: every time an alarm was raised, as `gridwhistle backtest` prints it and with what the service knows."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator, Field
 
 from api.caller import Caller, Here
 from api.privacy import hidden_kinds, refuse_hidden
 from api.problems import describe
 from api.shapes import Cursor, Instant, InstantGiven, Limit, Listed, Out, listed
+from rules.rule import Priority
 from store.records.alarms import list_occurrences
 
 router = APIRouter(tags=["alarms"], responses=describe(401, 403, 422))
+
+
+class Severity(Out):
+    at: Instant
+    priority: Priority
+    reason: dict[str, Any] = Field(description="The condition of that severity and the values it saw")
+
+
+def _known(value: object) -> object:
+    return [] if value is None else value
+
+
+Severities = Annotated[
+    list[Severity],
+    BeforeValidator(_known),
+    Field(description="How severe it was from when on; empty where its rule has one severity"),
+]
 
 
 class Occurrence(Out):
@@ -26,6 +45,9 @@ class Occurrence(Out):
     cleared_at: Instant | None
     first_value: float | None
     peak_value: float | None
+    early: bool = Field(description="A forecast: what may come, not the alarm itself")
+    retroactive: bool = Field(description="Found when it was over already; nobody was told")
+    severity: Severities
 
 
 @router.get("/occurrences", summary="Occurrences / 告警发生记录")
@@ -34,7 +56,7 @@ def see_occurrences(
     caller: Caller,
     *,
     rule: Annotated[str | None, Query(max_length=200)] = None,
-    device: Annotated[str | None, Query(max_length=64)] = None,
+    device: Annotated[str | None, Query(max_length=80, description="Or `grid:<id>`, `group:<tag>`")] = None,
     start: Annotated[InstantGiven | None, Query(alias="from", description="Of raised_at")] = None,
     end: Annotated[InstantGiven | None, Query(alias="to", description="Of raised_at, not included")] = None,
     limit: Limit = 100,

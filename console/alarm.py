@@ -9,16 +9,19 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
+from alerts.alarms import SEVERITY_ACTS
 from alerts.refusals import NotFound
-from console.board import Row, board_after, peak_of, row_of, sees
+from console.board import Row, board_after, peak_of, row_of, sees, words_of
 from console.pages import done, page_or_part, part
 from console.places import read_places
 from console.reasons import raw_cause
 from console.texts import say, say_or
 from console.visits import Posted, Signed, SignedVisit, is_fragment
+from console.words import severities
 from devices.instants import HOUR, MINUTE
 from flow import desk
-from store.records.alarms import AlarmHistoryRow, OccurrenceRow, alarm_history, get_alarm, list_occurrences
+from rules.rule import Priority
+from store.records.alarms import AlarmHistoryRow, AlarmRow, OccurrenceRow, alarm_history, get_alarm, list_occurrences
 from store.records.orders import states_of
 
 router = APIRouter()
@@ -41,13 +44,23 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Grade:
+    """How severe it was from `at` on, and why."""
+
+    at: int
+    priority: Priority
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Raised:
-    """One occurrence. `ended` None: it stands."""
+    """One occurrence. `ended` None: it stands. `grades` is empty where its rule has one severity."""
 
     at: int
     ended: int | None
     peak: str
     retroactive: bool
+    grades: Sequence[Grade]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +94,7 @@ def alarm_page(visit: SignedVisit, number: int) -> AlarmPage:
         kind=alarm.kind,
         rule_text=alarm.rule_text,
         history=[_line(visit, line) for line in reversed(history)],
-        raised=[_raised(visit, alarm.kind, o) for o in reversed(found[-_MOST_OCCURRENCES:])],
+        raised=[_raised(visit, alarm, o) for o in reversed(found[-_MOST_OCCURRENCES:])],
         raised_count=alarm.raised_count,
         cause=raw_cause(alarm.rule, alarm.occurrence.reason) if alarm.occurrence else "",
         path=f"/alarms/{number}",
@@ -97,14 +110,18 @@ def _line(visit: SignedVisit, row: AlarmHistoryRow) -> Line:
         what=say_or(language, f"chain.{row.act}", row.act),
         by=say(language, "role.service") if service else row.by,
         states=" → ".join(names) if row.from_state != row.to_state else "",
-        why=row.why or "",
+        why=severities(row.why or "", language) if row.act in SEVERITY_ACTS else row.why or "",
         service=service,
     )
 
 
-def _raised(visit: SignedVisit, kind: str, occurrence: OccurrenceRow) -> Raised:
-    peak = peak_of(visit, kind, occurrence)
-    return Raised(occurrence.raised_at, occurrence.cleared_at, peak, occurrence.retroactive)
+def _raised(visit: SignedVisit, alarm: AlarmRow, occurrence: OccurrenceRow) -> Raised:
+    peak = peak_of(visit, alarm.kind, occurrence)
+    grades = [
+        Grade(known["at"], Priority(known["priority"]), words_of(visit, alarm, known["reason"]))
+        for known in occurrence.severity or ()
+    ]
+    return Raised(occurrence.raised_at, occurrence.cleared_at, peak, occurrence.retroactive, grades)
 
 
 @router.get("/alarms/{alarm}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlencode
@@ -168,11 +168,16 @@ def rule_name(visit: SignedVisit, alarm: AlarmRow) -> str:
 
 
 def reason_of(visit: SignedVisit, alarm: AlarmRow) -> str:
-    if alarm.occurrence is None:
+    """Why it is as severe as it is."""
+    occurrence = alarm.occurrence
+    if occurrence is None:
         return ""
-    installation = visit.installation
-    reason = alarm.occurrence.reason
-    return explain(alarm.kind, alarm.rule, reason, visit.language, zone=installation.zone, now=visit.now)
+    return words_of(visit, alarm, occurrence.severity[-1]["reason"] if occurrence.severity else occurrence.reason)
+
+
+def words_of(visit: SignedVisit, alarm: AlarmRow, reason: Mapping[str, object]) -> str:
+    zone, now = visit.installation.zone, visit.now
+    return explain(alarm.kind, alarm.rule, reason, visit.language, zone=zone, now=now)
 
 
 def personal_counts(visit: SignedVisit, alarms: Sequence[AlarmRow], places: Places) -> list[PersonalCount]:

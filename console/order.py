@@ -10,6 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy import Connection
 
+from alerts.alarms import SEVERITY_ACTS
 from alerts.categories import is_personal_category
 from alerts.limits import Limits, running
 from alerts.orders import Act, CloseBy, OrderState, Step, acts_for, needs_reason
@@ -19,7 +20,7 @@ from console.places import device_name, is_personal
 from console.reasons import explain
 from console.texts import Language, say, say_or
 from console.visits import Posted, SignedVisit, is_fragment
-from console.words import metric_name, metric_of, moment, quantity
+from console.words import metric_name, metric_of, moment, quantity, severities
 from devices.instants import DAY, HOUR, MINUTE, from_iso
 from flow.orders import act_on_order
 from store.records.alarms import get_alarm
@@ -254,7 +255,7 @@ def _why(visit: SignedVisit, order: OrderRow, link: Link) -> str:
         return explain(order.kind, rule, reason, language, zone=installation.zone, now=visit.now)
     if limit := link.detail.get("limit"):
         return say_or(language, f"limit.{limit}", str(limit))
-    lines = [link.why] if link.why else []
+    lines = [severities(link.why, language) if link.act in SEVERITY_ACTS else link.why] if link.why else []
     if assignee := link.detail.get("assignee"):
         lines.append(f"{say(language, 'assignee')}: {assignee}")
     if until := link.detail.get("until"):

@@ -148,3 +148,8 @@ def level(value: float, limit: float, low: float, high: float) -> Level:
 
 def _percent(part: float) -> int:
     return max(0, min(100, round(part * 100)))
+
+
+def severities(why: str, language: Language) -> str:
+    """`medium → critical` in the language of the page; what is not made of priorities stays as it is."""
+    return " → ".join(say_or(language, f"priority.{word}", word) for word in why.split(" → "))

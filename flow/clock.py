@@ -13,7 +13,7 @@ from alerts.limits import Limits, next_limit, running
 from alerts.orders import Act, OrderState, decide
 from alerts.roles import SERVICE
 from devices.instants import to_iso
-from flow.deeds import note, write_act
+from flow.deeds import kind_of_several, note, write_act
 from flow.desk import expire_shelves
 from flow.messages import order_event, order_message, post, tell
 from store.records.database import write
@@ -74,6 +74,6 @@ def _run_out(tx: Connection, now: int, order: OrderRow) -> None:
     post(tx, now, messages)
     event = order_event(
         order.id, OVERDUE, order.state, version=order.version, category=order.category, priority=order.priority,
-        device=order.device, grid=order.grid, alarm=order.alarm,
+        device=order.device, grid=order.grid, alarm=order.alarm, kind=kind_of_several(order),
     )  # fmt: skip
     tell(tx, now, [event])

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from alerts.orders import OrderState
 from alerts.refusals import Conflict
 from alerts.roles import SERVICE
+from devices.subjects import is_group
 from flow.messages import order_event, tell
 from store.records.alarms import get_alarm
 from store.records.orders import OrderRow
@@ -45,8 +46,13 @@ def write_act(  # noqa: PLR0913 - one history row
     tell(
         tx, now,
         [order_event(row.id, act, to, version=version, category=row.category, priority=row.priority,
-                     device=row.device, grid=row.grid, alarm=row.alarm)],
+                     device=row.device, grid=row.grid, alarm=row.alarm, kind=kind_of_several(row))],
     )  # fmt: skip
+
+
+def kind_of_several(row: OrderRow) -> str | None:
+    """For the stream: of an order about several devices."""
+    return row.kind or None if is_group(row.device or "") else None
 
 
 def note(  # noqa: PLR0913, PLR0917 - one history row

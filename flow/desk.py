@@ -16,9 +16,11 @@ from alerts.alarms import RETURNS, AlarmState, Happening, check_shelving, settle
 from alerts.refusals import Conflict, Invalid, NotFound, Refusal
 from alerts.roles import SERVICE, Actor
 from devices.registry import Device
+from flow.covering import parent_named
 from flow.filing import file_standing
+from flow.held import Happened, HeldAlarm, HeldOccurrence
 from flow.messages import alarm_event, alarm_raised, post, tell
-from flow.occurring import HeldAlarm, HeldOccurrence
+from flow.suppressing import called
 from rules.rule import Priority
 from store.records.alarms import AlarmRow, get_alarm
 from store.records.database import write
@@ -97,13 +99,18 @@ def comment(records: Engine, now: int, actor: Actor, *, alarm: int, text: str) -
 
 
 def bring_back(tx: Connection, now: int, alarm: int, happening: Happening, *, by: str, why: str | None = None) -> None:
-    """End a suppression; what still stands is announced again and gets its order."""
+    """End a suppression by a person; what still stands is announced again and gets its order, unless an alarm of
+    several devices holds it back."""
     assert happening in RETURNS
     held = _hold(tx, alarm)
+    before = held.state
     changes = dict.fromkeys(("shelved_by", "shelved_until", "shelve_reason"))
     if held.active:
         changes |= dict.fromkeys(("acknowledged_by", "acknowledged_at"))
     _move(tx, now, held, happening, by=by, why=why, changes=changes)
+    if held.suppressed_by is not None:
+        _move(tx, now, held, Happening.SUPPRESSED, by=SERVICE, why=_parent(tx, held.suppressed_by), changes={})
+        return
     if not held.active or held.current is None or held.priority is Priority.NOTICE:
         return
     rule, places = _rule(tx, held.rule), _Places(tx)
@@ -111,7 +118,8 @@ def bring_back(tx: Connection, now: int, alarm: int, happening: Happening, *, by
     again = alarm_raised(
         held, held.current.id, rule, device=places.get(held.device), again=f"{happening}:v{held.version}"
     )
-    post(tx, now, [again, *file_standing(tx, held.current, rule, now=now, registry=places)])
+    raised = Happened(held, held.current, happening, before, held.state, now, held.priority)
+    post(tx, now, [again, *file_standing(tx, raised, rule, now=now, registry=places)])
 
 
 def _acknowledge(
@@ -174,11 +182,16 @@ def _hold(tx: Connection, alarm: int) -> HeldAlarm:
         raise NotFound("no_such_alarm", f"没有编号为 {alarm} 的告警", f"there is no alarm {alarm}")
     held = HeldAlarm(
         row.id, row.rule, row.device, row.grid, Priority(row.priority), AlarmState(row.state), row.active,
-        row.raised_count, row.version,
+        row.raised_count, row.version, row.kind, row.early, row.suppressed_by, called(tx, row.device),
     )  # fmt: skip
     if row.occurrence is not None:
         held.current = HeldOccurrence(held, row.since, row.raised_at, row.cleared_at, row.occurrence)
     return held
+
+
+def _parent(tx: Connection, alarm: int) -> str:
+    row = tx.execute(select(alarms.c.rule, alarms.c.device).where(alarms.c.id == alarm)).one()
+    return parent_named(row.rule, row.device)
 
 
 def _shown(tx: Connection, alarm: int) -> AlarmRow:

@@ -13,26 +13,30 @@ from typing import Any, Protocol
 from sqlalchemy import Connection, bindparam, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from alerts.alarms import Happening
+from alerts.alarms import RANK, AlarmState, Happening
 from alerts.categories import Catalogue
 from alerts.limits import Limits, is_overdue, moved, next_limit
 from alerts.orders import FINAL, MOVES, OPEN, Act, CloseBy, OrderState, Source
 from alerts.roles import SERVICE
 from devices.kinds import KINDS
 from devices.registry import Device
-from flow.messages import Event, Message, order_event, order_message, place_name, tell
-from flow.occurring import REOPENED, SUPERSEDED, Happened, HeldAlarm, HeldOccurrence, RuleLike, is_suppressed
+from devices.subjects import is_group
+from flow.held import REOPENED, SUPERSEDED, Happened, HeldOccurrence, RuleLike
+from flow.messages import Event, Message, order_event, order_message, place_names, tell
 from rules.rule import Priority
 from store.records.categories import catalogue
 from store.records.database import chunks
-from store.records.tables import occurrences, order_history, order_occurrences, orders
+from store.records.tables import alarms, occurrences, order_history, order_occurrences, orders
 
 ATTACHED, CLEARED = "attached", "cleared"
+# What asks for an order, while it stands: it came, it came back, it got worse, nothing holds it back any more.
+_ASKING = frozenset({Happening.RAISED, REOPENED, Happening.WORSENED, Happening.UNSUPPRESSED})
 
 
 @dataclass(slots=True, eq=False)
 class HeldOrder:
-    """`standing`: (alarm, raised_at) of the attached occurrences that have not cleared. `id` None: not yet written."""
+    """`standing`: (alarm, raised_at) of the attached occurrences that have not cleared. `id` None: not yet written.
+    `moved`: its state, its limits or its priority are no longer those in the table."""
 
     alarm: int
     state: OrderState
@@ -46,6 +50,7 @@ class HeldOrder:
     limits: Limits
     closed_at: int | None = None
     id: int | None = None
+    kind: str | None = None
     standing: set[tuple[int, int]] = field(default_factory=set)
     joined: list[HeldOccurrence] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -80,7 +85,7 @@ def hold_orders(tx: Connection, alarms: Sequence[int]) -> dict[int, HeldOrder]:
         latest = select(orders).where(c.alarm.in_(some), c.state.not_in(_GONE)).order_by(c.id)
         by_alarm |= {row.alarm: row for row in tx.execute(latest)}
     by_alarm = {alarm: _merged_into(tx, row) for alarm, row in by_alarm.items()}
-    held = {row.id: _held(row) for row in by_alarm.values() if row.state not in FINAL}
+    held = {row.id: _held(tx, row) for row in by_alarm.values() if row.state not in FINAL}
     for some in chunks(list(held)):
         standing = (
             select(order_occurrences.c.order, occurrences.c.alarm, occurrences.c.raised_at)
@@ -106,47 +111,67 @@ def follow_with_orders(
     touched: dict[int, HeldOrder] = {}
     for h in happened:
         order = by_alarm.get(h.alarm.id)
-        if h.act in {Happening.RAISED, REOPENED}:
-            order = _raised(desk, h.alarm, h.occurrence, known[h.alarm.rule])
+        if h.act in _ASKING and h.to_state is not AlarmState.NORM:
+            order = _raised(desk, h, known[h.alarm.rule])
         elif order is not None and h.act == SUPERSEDED:
             order.standing.discard((h.alarm.id, h.occurrence.raised_at))
-        elif order is not None:
+        elif order is not None and h.act == Happening.CLEARED:
             _cleared(desk, order, h.occurrence)
         if order is not None:
             touched[id(order)] = order
     return _write(tx, list(touched.values()), desk)
 
 
-def file_standing(
-    tx: Connection, occurrence: HeldOccurrence, rule: RuleLike, *, now: int, registry: Places
-) -> list[Message]:
+def file_standing(tx: Connection, happened: Happened, rule: RuleLike, *, now: int, registry: Places) -> list[Message]:
     """The order of an alarm that stands when its suppression ends."""
-    desk = _Desk(now, catalogue(tx), registry, hold_orders(tx, [occurrence.alarm.id]))
-    order = _raised(desk, occurrence.alarm, occurrence, rule)
+    desk = _Desk(now, catalogue(tx), registry, hold_orders(tx, [happened.alarm.id]))
+    order = _raised(desk, happened, rule)
     return _write(tx, [] if order is None else [order], desk)
 
 
-def _raised(desk: _Desk, alarm: HeldAlarm, occurrence: HeldOccurrence, rule: RuleLike) -> HeldOrder | None:
-    if alarm.priority is Priority.NOTICE or rule.order_category is None:
+def _raised(desk: _Desk, happened: Happened, rule: RuleLike) -> HeldOrder | None:
+    """Raised, or worse than it was: its order, filed, joined or opened again. None where it asks for none."""
+    if happened.priority is Priority.NOTICE or rule.order_category is None:
         return None
+    alarm, occurrence = happened.alarm, happened.occurrence
     order = desk.by_alarm.get(alarm.id)
     if order is not None and order.state in OPEN:
-        _note(desk, order, ATTACHED, rule.name_zh, occurrence)
-    elif is_suppressed(alarm):
+        _join(desk, order, happened, rule)
+    elif happened.is_suppressed:
         return None
     elif order is not None and order.closed_at is not None and desk.now <= order.closed_at + desk.categories.watch_us:
+        _rise(order, happened.priority)
         _move(desk, order, Act.REOPEN, rule.name_zh, occurrence)
         order.closed_at = None
         if not occurrence.retroactive:
             order.messages.append(("reopened", f"v{order.version}"))
     else:
-        order = desk.by_alarm[alarm.id] = _new(desk, alarm, rule)
+        order = desk.by_alarm[alarm.id] = _new(desk, happened, rule)
         _record(desk, order, Act.FILE, None, rule.name_zh, occurrence)
         if not occurrence.retroactive:
             order.messages.append(("filed", ""))
     order.joined.append(occurrence)
     order.standing.add((alarm.id, occurrence.raised_at))
     return order
+
+
+def _join(desk: _Desk, order: HeldOrder, happened: Happened, rule: RuleLike) -> None:
+    """The order is at least as urgent as the worst that is attached to it."""
+    occurrence, before = happened.occurrence, order.priority
+    rose = _rise(order, happened.priority)
+    attached = (happened.alarm.id, occurrence.raised_at) in order.standing
+    if rose and attached:
+        _note(desk, order, Happening.WORSENED, f"{before} → {order.priority}", occurrence)
+    elif not attached:
+        _note(desk, order, ATTACHED, rule.name_zh, occurrence)
+
+
+def _rise(order: HeldOrder, priority: Priority) -> bool:
+    """Whether the order is more urgent than it was. It never becomes less so by itself."""
+    if RANK[priority] >= RANK[Priority(order.priority)]:
+        return False
+    order.priority, order.moved = priority, True
+    return True
 
 
 def _cleared(desk: _Desk, order: HeldOrder, occurrence: HeldOccurrence) -> None:
@@ -162,7 +187,8 @@ def _cleared(desk: _Desk, order: HeldOrder, occurrence: HeldOccurrence) -> None:
         _note(desk, order, CLEARED, None if normal else f"{len(order.standing)} standing", occurrence)
 
 
-def _new(desk: _Desk, alarm: HeldAlarm, rule: RuleLike) -> HeldOrder:
+def _new(desk: _Desk, happened: Happened, rule: RuleLike) -> HeldOrder:
+    alarm = happened.alarm
     category = desk.categories.of(rule.order_category or "")
     device = desk.registry.get(alarm.device)
     return HeldOrder(
@@ -170,12 +196,13 @@ def _new(desk: _Desk, alarm: HeldAlarm, rule: RuleLike) -> HeldOrder:
         OrderState.FILED,
         1,
         category.id,
-        f"{rule.name_zh}：{place_name(device, alarm.device)}",
-        alarm.priority,
+        f"{rule.name_zh}：{place_names(alarm, device)[0]}",
+        happened.priority,
         category.close_by,
         alarm.device,
         alarm.grid,
         moved(Limits(), Act.FILE, category, desk.now),
+        kind=alarm.kind,
     )
 
 
@@ -201,7 +228,8 @@ def _record(  # noqa: PLR0917 - one row
     })  # fmt: skip
 
 
-def _held(row: Any) -> HeldOrder:
+def _held(tx: Connection, row: Any) -> HeldOrder:
+    several = is_group(row.device or "")
     return HeldOrder(
         row.alarm,
         OrderState(row.state),
@@ -215,6 +243,7 @@ def _held(row: Any) -> HeldOrder:
         Limits(row.accept_by, row.arrive_by, row.handle_by),
         row.closed_at,
         row.id,
+        tx.execute(select(alarms.c.kind).where(alarms.c.id == row.alarm)).scalar() if several else None,
     )
 
 
@@ -254,6 +283,7 @@ def _changes(order: HeldOrder, now: int) -> dict[str, Any]:
     return {
         "state": order.state,
         "version": order.version,
+        "priority": order.priority,
         "changed_at": now,
         "accept_by": order.limits.accept_by,
         "arrive_by": order.limits.arrive_by,
@@ -270,7 +300,6 @@ def _row(order: HeldOrder, desk: _Desk) -> dict[str, Any]:
     return _changes(order, desk.now) | {
         "category": order.category,
         "title": order.title,
-        "priority": order.priority,
         "source": Source.RULE,
         "reporter": SERVICE,
         "alarm": order.alarm,
@@ -288,7 +317,7 @@ def _event(order: HeldOrder) -> Event:
     assert order.id is not None
     return order_event(
         order.id, order.rows[-1]["act"], order.state, version=order.version, category=order.category,
-        priority=order.priority, device=order.device, grid=order.grid, alarm=order.alarm,
+        priority=order.priority, device=order.device, grid=order.grid, alarm=order.alarm, kind=order.kind,
     )  # fmt: skip
 
 

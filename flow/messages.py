@@ -14,10 +14,11 @@ from types import MappingProxyType
 from sqlalchemy import Connection, insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from alerts.alarms import Happening
 from alerts.orders import STEPS, OrderState
 from devices.kinds import KINDS
 from devices.registry import Device
-from flow.occurring import HeldAlarm, RuleLike
+from flow.held import HeldAlarm, RuleLike
 from rules.rule import Priority
 from store.records.tables import outbox, stream
 
@@ -56,7 +57,7 @@ def tell(tx: Connection, now: int, events: Iterable[Event]) -> None:
 
 
 def alarm_event(alarm: HeldAlarm) -> Event:
-    return "alarm", {
+    return "alarm", _members(alarm.kind) | {
         "id": alarm.id,
         "rule": alarm.rule,
         "device": alarm.device,
@@ -70,9 +71,10 @@ def alarm_event(alarm: HeldAlarm) -> Event:
 
 def order_event(  # noqa: PLR0913 - the keys of one body
     order: int, act: str, state: OrderState, *, version: int, category: str, priority: str, device: str | None,
-    grid: str | None, alarm: int | None,
+    grid: str | None, alarm: int | None, kind: str | None = None,
 ) -> Event:  # fmt: skip
-    return "order", {
+    """`kind` only of an order about several devices: the stream finds that of one device itself."""
+    return "order", _members(kind) | {
         "id": order,
         "act": act,
         "state": state,
@@ -86,26 +88,48 @@ def order_event(  # noqa: PLR0913 - the keys of one body
     }
 
 
-def place_name(device: Device | None, device_id: str) -> str:
+def _members(kind: str | None) -> dict[str, object]:
+    """Whether several devices are personal is for the stream to know: no device of that name says so."""
+    return {"kind": kind} if kind else {}
+
+
+def place_names(alarm: HeldAlarm, device: Device | None) -> tuple[str, str]:
+    """Where or what it is about, in Chinese and in English."""
+    if alarm.called is not None:
+        return alarm.called
     if device is None or not device.name or KINDS[device.kind].personal:
-        return device_id
-    return device.name
+        return alarm.device, alarm.device
+    return device.name, device.name
+
+
+_AGAIN_WORDS: Mapping[str, tuple[str, str]] = MappingProxyType({
+    "": ("", ""),
+    Happening.UNSHELVED: ("（搁置结束，仍未恢复）", " (shelving ended, still standing)"),
+    Happening.EXPIRED: ("（搁置结束，仍未恢复）", " (shelving ended, still standing)"),
+    Happening.UNSUPPRESSED: ("（抑制解除，仍未恢复）", " (no longer suppressed, still standing)"),
+    Happening.RESTORED: ("（恢复使用，仍未恢复正常）", " (back in service, still standing)"),
+    Happening.WORSENED: ("（级别上升）", " (more severe)"),
+})  # fmt: skip
 
 
 def alarm_raised(
-    alarm: HeldAlarm, occurrence: int, rule: RuleLike, *, device: Device | None, again: str = ""
-) -> Message:
-    """`again` tells another message of the same occurrence apart: it stands when its shelving ends."""
-    zh, en = PRIORITY_NAMES[alarm.priority]
-    place = place_name(device, alarm.device)
+    alarm: HeldAlarm, occurrence: int, rule: RuleLike, *, device: Device | None, priority: Priority | None = None,
+    again: str = "",
+) -> Message:  # fmt: skip
+    """`again`, `<happening>:<what tells it apart>`, is another message of the same occurrence. `priority` None: the
+    alarm's own."""
+    severity = priority or alarm.priority
+    zh, en = PRIORITY_NAMES[severity]
+    more_zh, more_en = _AGAIN_WORDS[again.partition(":")[0]]
+    place_zh, place_en = place_names(alarm, device)
     return Message(
         f"alarm:{alarm.id}:occ:{occurrence}:{again or 'raised'}",
         {
-            "zh": f"【{zh}】{rule.name_zh}：{place}" + ("（搁置结束，仍未恢复）" if again else ""),
-            "en": f"[{en}] {rule.name_en}: {place}" + (" (shelving ended, still standing)" if again else ""),
+            "zh": f"【{zh}】{rule.name_zh}：{place_zh}{more_zh}",
+            "en": f"[{en}] {rule.name_en}: {place_en}{more_en}",
             "kind": "alarm",
             "ids": {"alarm": alarm.id, "occurrence": occurrence},
-            "priority": alarm.priority,
+            "priority": severity,
         },
     )
 

@@ -1,4 +1,5 @@
-"""Transitions applied to alarms held in memory: what is raised, reopened, ended and noted, before any of it is written.
+"""Transitions applied to alarms held in memory: what is raised, reopened, changed, ended and noted, before any of it is
+written.
 
 The same transitions told twice change nothing, and how a stream is cut into tellings changes no order. The surprises:
 a raise at an instant an alarm already has reopens that occurrence (unless the same telling ends it again where it had
@@ -10,98 +11,53 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from alerts.alarms import SUPPRESSED, AlarmState, Happening, settle
+from alerts.alarms import RANK, Happening
+from flow.covering import Shade, come_out, cover, go_under
+from flow.held import (
+    FOUND_LATER,
+    REOPENED,
+    SUPERSEDED,
+    Happened,
+    HeldAlarm,
+    HeldOccurrence,
+    Pair,
+    RuleLike,
+    Severity,
+    note,
+    step,
+)
 from rules.outcome import Edge, Transition
 from rules.rule import Priority
 
-Pair = tuple[str, str]  # rule, device
-
-
-class RuleLike(Protocol):
-    """A rule as far as alarms need it: of the book, or one of the service's own."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name_zh(self) -> str: ...
-    @property
-    def name_en(self) -> str: ...
-    @property
-    def priority(self) -> Priority: ...
-    @property
-    def order_category(self) -> str | None: ...
-    @property
-    def text(self) -> str: ...
-
-
-@dataclass(slots=True, eq=False)
-class HeldOccurrence:
-    """`id` None: not yet written. `ended_before`: the cleared_at it came from the database with."""
-
-    alarm: HeldAlarm
-    since: int
-    raised_at: int
-    cleared_at: int | None = None
-    id: int | None = None
-    metric: str | None = None
-    first_value: float | None = None
-    peak_value: float | None = None
-    reason: Mapping[str, object] = field(default_factory=dict)
-    ended_before: int | None = None
-    retroactive: bool = False
-    changed: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class HeldAlarm:
-    """`current` is the latest occurrence; `occurrences` those the transitions may speak of, by raised_at."""
-
-    id: int
-    rule: str
-    device: str
-    grid: str | None
-    priority: Priority
-    state: AlarmState
-    active: bool
-    raised_count: int
-    version: int
-    current: HeldOccurrence | None = None
-    occurrences: dict[int, HeldOccurrence] = field(default_factory=dict)
-    changed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """One row of an alarm's history."""
-
-    alarm: HeldAlarm
-    occurrence: HeldOccurrence
-    act: str
-    from_state: AlarmState
-    to_state: AlarmState
-    why: str | None = None
-
-
-# Acts of history besides the happenings of ISA-18.2.
-REOPENED = "reopened"
-SUPERSEDED = "superseded"
-FOUND_LATER = "found later"
+# Changes of severity kept with an occurrence, the first and the latest: one that trembles between two levels for a week
+# would else rewrite a row of megabytes. The alarm's history has every one.
+MOST_CHANGES = 100
 
 
 def apply(
-    alarms: dict[Pair, HeldAlarm], rules: Mapping[str, RuleLike], transitions: Sequence[Transition]
+    alarms: Mapping[Pair, HeldAlarm],
+    rules: Mapping[str, RuleLike],
+    transitions: Sequence[Transition],
+    shades: Sequence[Shade] = (),
 ) -> list[Happened]:
-    """Changes the held alarms and returns what happened, in order."""
-    heard = _Heard({_key(t, t.at): i for i, t in enumerate(transitions)})
+    """Changes the held alarms and returns what happened, in order. `alarms` are those spoken of and every one that a
+    parent among them holds back or may have to."""
+    heard = _listen(transitions)
     happened: list[Happened] = []
     for place, transition in enumerate(transitions):
         alarm = alarms[transition.rule, transition.device]
+        stood = alarm.active
         if transition.edge is Edge.RAISED:
-            happened += _raise(alarm, rules[transition.rule].priority, transition, place, heard)
+            happened += _raise(alarm, rules[transition.rule].priority, transition, place, heard, shades)
+        elif transition.edge is Edge.CHANGED:
+            happened += _change(alarm, transition, heard)
         else:
             happened += _clear(alarm, transition, heard)
+        if alarm.active and not stood:
+            happened += cover(alarm, alarms.values(), transition.at, shades)
+        elif stood and not alarm.active:
+            happened += come_out(alarm, alarms.values(), transition.at, shades)
     return happened
 
 
@@ -110,33 +66,45 @@ _Key = tuple[str, str, Edge, int]  # rule, device, edge, at
 
 @dataclass(slots=True)
 class _Heard:
-    """What tells a repetition from news: the last place of each transition in this telling, and the ends of
-    occurrences whose raise was found to be a repetition."""
+    """What tells a repetition from news: the last place of each transition in this telling, the severities that are
+    told of one instant, and the ends of occurrences whose raise was found to be a repetition."""
 
-    last: Mapping[_Key, int]
+    last: dict[_Key, int] = field(default_factory=dict)
+    grades: dict[_Key, list[Priority | None]] = field(default_factory=dict)
     repeated_ends: set[_Key] = field(default_factory=set)
 
     def later(self, key: _Key, place: int) -> bool:
         return self.last.get(key, -1) > place
 
 
-def _key(transition: Transition, at: int) -> _Key:
-    return transition.rule, transition.device, transition.edge, at
+def _listen(transitions: Sequence[Transition]) -> _Heard:
+    heard = _Heard()
+    for place, transition in enumerate(transitions):
+        heard.last[_key(transition)] = place
+        if transition.edge is Edge.CHANGED:
+            heard.grades.setdefault(_key(transition), []).append(transition.priority)
+    return heard
 
 
-def _raise(
-    alarm: HeldAlarm, priority: Priority, transition: Transition, place: int, heard: _Heard
+def _key(transition: Transition) -> _Key:
+    return transition.rule, transition.device, transition.edge, transition.at
+
+
+def _raise(  # noqa: PLR0917 - what one raise meets
+    alarm: HeldAlarm, rules_own: Priority, transition: Transition, place: int, heard: _Heard, shades: Sequence[Shade]
 ) -> Iterable[Happened]:
+    priority = transition.priority or rules_own
     known = alarm.occurrences.get(transition.at)
     if known is None:
         occurrence = _new(alarm, transition)
         alarm.raised_count += 1
         if alarm.current is not None and transition.at < alarm.current.raised_at:
             occurrence.retroactive = True
-            return [_note(occurrence, Happening.RAISED, FOUND_LATER)]
+            return [note(occurrence, Happening.RAISED, transition.at, FOUND_LATER)]
         superseded = _supersede(alarm, transition.at)
         alarm.current, alarm.priority = occurrence, priority
-        return [*superseded, _step(occurrence, Happening.RAISED, Happening.RAISED)]
+        under = go_under(occurrence, transition.at, shades)
+        return [*superseded, *under, step(occurrence, Happening.RAISED, Happening.RAISED, transition.at)]
     if known.cleared_at is None:
         return ()
     if known.ended_before is not None:
@@ -147,32 +115,74 @@ def _raise(
     if known is not alarm.current:
         return ()
     known.cleared_at, known.changed, alarm.priority = None, True, priority
-    return [_step(known, Happening.RAISED, REOPENED)]
+    _grade(known, transition)
+    under = go_under(known, transition.at, shades)
+    return [*under, step(known, Happening.RAISED, REOPENED, transition.at)]
 
 
 def _clear(alarm: HeldAlarm, transition: Transition, heard: _Heard) -> Iterable[Happened]:
-    key = _key(transition, transition.at)
+    key = _key(transition)
     if key in heard.repeated_ends:
         heard.repeated_ends.remove(key)
         return ()
-    occurrence = _standing_at(alarm, transition)
+    occurrence = _standing_at(alarm, transition) or _begun_with(alarm, transition)
     if occurrence is None:
         return ()
     occurrence.cleared_at, occurrence.changed = transition.at, True
     if transition.peak_value is not None:
         occurrence.peak_value = transition.peak_value
     if occurrence is not alarm.current:
-        return [_note(occurrence, Happening.CLEARED, FOUND_LATER)]
-    return [_step(occurrence, Happening.CLEARED, Happening.CLEARED)]
+        return [note(occurrence, Happening.CLEARED, transition.at, FOUND_LATER)]
+    return [step(occurrence, Happening.CLEARED, Happening.CLEARED, transition.at)]
+
+
+def _change(alarm: HeldAlarm, transition: Transition, heard: _Heard) -> Iterable[Happened]:
+    """The severity of what stands rose or fell. Changes of one occurrence come in order of time, so an older one, or
+    one that leads to where it is already, was told before."""
+    following = heard.grades[_key(transition)]
+    told_now, priority = tuple(following), following.pop(0)
+    occurrence = _standing_at(alarm, transition)
+    if occurrence is None or priority is None:
+        return ()
+    if not occurrence.severity:
+        occurrence.severity.append(Severity(occurrence.raised_at, alarm.priority, occurrence.reason))
+    last = occurrence.severity[-1]
+    # Several at one instant, and from an earlier telling the occurrence ends with them already.
+    known = tuple(s.priority for s in occurrence.severity[-len(told_now) :] if s.at == transition.at)
+    repeated = known == told_now and not occurrence.changed
+    if transition.at < last.at or priority is last.priority or repeated:
+        return ()
+    _grade(occurrence, transition)
+    if transition.peak_value is not None:
+        occurrence.peak_value = transition.peak_value
+    act = Happening.WORSENED if RANK[priority] < RANK[last.priority] else Happening.EASED
+    why = f"{last.priority} → {priority}"
+    if occurrence is not alarm.current:
+        return [note(occurrence, act, transition.at, f"{FOUND_LATER}: {why}")]
+    alarm.priority = priority
+    return [step(occurrence, act, act, transition.at, why)]
+
+
+def _grade(occurrence: HeldOccurrence, transition: Transition) -> None:
+    """Of a rule that says how severe it is now."""
+    known = occurrence.severity
+    if transition.priority is None or (known and known[-1].priority is transition.priority):
+        return
+    known.append(Severity(transition.at, transition.priority, transition.reason))
+    if len(known) > MOST_CHANGES:
+        del known[1]
+    occurrence.changed = True
 
 
 def _standing_at(alarm: HeldAlarm, transition: Transition) -> HeldOccurrence | None:
-    """The occurrence a clear ends: the latest raised before it. The end of a silence may lie before its raise (a late
-    reading); it is then known by its start."""
-    standing = [o for o in alarm.occurrences.values() if o.cleared_at is None]
-    before = [o for o in standing if o.raised_at <= transition.at]
-    if before:
-        return max(before, key=lambda o: o.raised_at)
+    """The occurrence a clear ends and a change is of: the latest that stands and was raised before it."""
+    before = [o for o in alarm.occurrences.values() if o.cleared_at is None and o.raised_at <= transition.at]
+    return max(before, key=lambda o: o.raised_at, default=None)
+
+
+def _begun_with(alarm: HeldAlarm, transition: Transition) -> HeldOccurrence | None:
+    """The end of a silence may lie before its raise (a late reading); it is then known by its start."""
+    standing = (o for o in alarm.occurrences.values() if o.cleared_at is None)
     return next((o for o in standing if o.since == transition.since), None)
 
 
@@ -182,7 +192,7 @@ def _supersede(alarm: HeldAlarm, at: int) -> list[Happened]:
     if older is None or older.cleared_at is not None:
         return []
     older.cleared_at, older.changed = at, True
-    return [_note(older, SUPERSEDED, None)]
+    return [note(older, SUPERSEDED, at, None)]
 
 
 def _new(alarm: HeldAlarm, transition: Transition) -> HeldOccurrence:
@@ -195,26 +205,8 @@ def _new(alarm: HeldAlarm, transition: Transition) -> HeldOccurrence:
         peak_value=transition.peak_value,
         reason=transition.reason,
     )
+    _grade(occurrence, transition)
     return occurrence
-
-
-def _step(occurrence: HeldOccurrence, happening: Happening, act: str) -> Happened:
-    alarm = occurrence.alarm
-    before = alarm.state
-    alarm.active = happening is Happening.RAISED
-    alarm.state = settle(before, happening, standing=alarm.active, priority=alarm.priority)
-    alarm.changed = True
-    alarm.version += 1
-    return Happened(alarm, occurrence, act, before, alarm.state)
-
-
-def _note(occurrence: HeldOccurrence, act: str, why: str | None) -> Happened:
-    occurrence.alarm.changed = True
-    return Happened(occurrence.alarm, occurrence, act, occurrence.alarm.state, occurrence.alarm.state, why)
-
-
-def is_suppressed(alarm: HeldAlarm) -> bool:
-    return alarm.state in SUPPRESSED
 
 
 def mark_retroactive(alarms: Iterable[HeldAlarm], before: int) -> None:

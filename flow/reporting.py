@@ -10,6 +10,7 @@ from alerts.categories import Catalogue
 from alerts.orders import OPEN, CloseBy, OrderState, Source
 from alerts.refusals import Conflict, Invalid, NotFound
 from alerts.roles import Actor
+from devices.subjects import is_group
 from flow.deeds import attach, note
 from flow.messages import order_event, tell
 from rules.rule import Priority
@@ -71,6 +72,15 @@ def report(tx: Connection, now: int, actor: Actor, row: dict[str, Any]) -> int:
     tell(
         tx, now,
         [order_event(number, "report", OrderState.REPORTED, version=1, category=row["category"],
-                     priority=row["priority"], device=row["device"], grid=row["grid"], alarm=row["alarm"])],
+                     priority=row["priority"], device=row["device"], grid=row["grid"], alarm=row["alarm"],
+                     kind=_kind_of_several(tx, row))],
     )  # fmt: skip
     return number
+
+
+def _kind_of_several(tx: Connection, row: dict[str, Any]) -> str | None:
+    """For the stream: of an order about several devices, by the alarm it was filed for."""
+    if row["alarm"] is None or not is_group(row["device"] or ""):
+        return None
+    found = get_alarm(tx, row["alarm"])
+    return None if found is None else found.kind

@@ -140,7 +140,9 @@ class Hub:
         """The body this client may see, None for nothing: without `personal`, a personal device or
         an order of elder care is a grid's count."""
         device = self.registry.get(str(event.body.get("device", "")))
-        of_person = device is not None and KINDS[device.kind].personal
+        # What is about several devices says of which kind.
+        kind = KINDS.get(device.kind if device is not None else str(event.body.get("kind", "")))
+        of_person = kind is not None and kind.personal
         if personal or not (of_person or is_personal_category(str(event.body.get("category", "")))):
             return event.body
         # A notice says that a door opened, presence when: neither is a count.

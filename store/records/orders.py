@@ -12,10 +12,10 @@ from alerts.alarms import Happening
 from alerts.orders import FINAL, STEPS, CloseBy, Order, OrderState, Step
 from alerts.refusals import Invalid
 from alerts.roles import SERVICE, Role
-from store.records.alarms import OccurrenceRow
+from store.records.alarms import OCCURRENCE, OccurrenceRow, subject_name
 from store.records.categories import catalogue
 from store.records.pages import Page, decode_id, page_of
-from store.records.tables import alarm_history, devices, grids, occurrences, order_occurrences, orders, users
+from store.records.tables import alarm_history, alarms, devices, grids, occurrences, order_occurrences, orders, users
 from store.records.tables import order_history as history
 
 
@@ -169,9 +169,9 @@ def order_history(tx: Connection, order: int, *, limit: int = 1000) -> list[Orde
 
 def order_attached(tx: Connection, order: int, *, limit: int = _MOST_OCCURRENCES) -> list[OccurrenceRow]:
     """The occurrences attached to the order, the latest of them, oldest first."""
-    columns = [occurrences.c[f.name] for f in fields(OccurrenceRow)]
     query = (
-        select(*columns)
+        select(*OCCURRENCE)
+        .join(alarms, alarms.c.id == occurrences.c.alarm)
         .join(order_occurrences, order_occurrences.c.occurrence == occurrences.c.id)
         .where(order_occurrences.c.order == order)
         .order_by(occurrences.c.raised_at.desc(), occurrences.c.id.desc())
@@ -260,7 +260,8 @@ def _orders() -> Select[Any]:
     return select(
         *_STORED,
         devices.c.name.label("device_name"),
-        devices.c.kind,
+        # An order about several devices is as personal as their alarm.
+        func.coalesce(devices.c.kind, alarms.c.kind).label("kind"),
         devices.c.keeper,
         devices.c.keeper_phone,
         grids.c.name.label("grid_name"),
@@ -268,6 +269,7 @@ def _orders() -> Select[Any]:
         still.label("standing"),
     ).select_from(
         orders.outerjoin(devices, devices.c.id == orders.c.device)
+        .outerjoin(alarms, alarms.c.id == orders.c.alarm)
         .outerjoin(grids, grids.c.id == orders.c.grid)
         .outerjoin(users, users.c.name == orders.c.assignee)
     )
@@ -279,6 +281,7 @@ def _rows(tx: Connection, query: Select[Any]) -> list[OrderRow]:
     def row_of(row: Row[Any]) -> OrderRow:
         found = dict(row._mapping)
         category = categories.of(found["category"])
+        found["device_name"] = found["device_name"] or subject_name(found["device"] or "", found["grid_name"])
         for name in ("device_name", "kind", "grid_name", "keeper", "keeper_phone", "assignee_name"):
             found[name] = found[name] or ""
         found["state"], found["close_by"] = OrderState(found["state"]), CloseBy(found["close_by"])

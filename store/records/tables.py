@@ -156,6 +156,9 @@ alarms = Table(
     Column("active", Boolean, nullable=False),  # the condition itself, whatever the state says
     Column("occurrence", Integer),  # the latest
     Column("raised_count", Integer, nullable=False, default=0),
+    Column("kind", String),  # of the members where it is about several devices; a personal one if any is
+    Column("early", Boolean, nullable=False, server_default=text("0")),  # a forecast: not the alarm itself
+    Column("suppressed_by", Integer),  # the standing alarm of several devices that covers this one
     _at("changed_at"),
     Column("acknowledged_by", String),
     _at("acknowledged_at", nullable=True),
@@ -166,6 +169,7 @@ alarms = Table(
     UniqueConstraint("rule", "device"),
     Index(None, "state", "priority"),
     Index(None, "shelved_until"),
+    Index("ix_alarms_suppressed_by", "suppressed_by", sqlite_where=text("suppressed_by IS NOT NULL")),
 )
 occurrences = Table(
     "occurrences",
@@ -182,12 +186,25 @@ occurrences = Table(
     Column("peak_value", Float),
     Column("reason", JSON, nullable=False),  # the condition and the values it saw when it fired
     Column("retroactive", Boolean, nullable=False, default=False),
+    # How severe it was from which instant on, with what was seen then; null where its rule has one severity.
+    Column("severity", JSON(none_as_null=True)),
     _at("recorded_at"),
     UniqueConstraint("rule", "device", "raised_at"),
     Index(None, "alarm", "raised_at"),
     Index(None, "raised_at"),
     # The few that stand, among an alarm's thousands that are over.
     Index("ix_occurrences_standing", "alarm", sqlite_where=text("cleared_at IS NULL")),
+)
+# Stretches in which nothing of a series was judged; what fills them later is looked at once more.
+holes = Table(
+    "holes",
+    metadata,
+    Column("series", Integer, primary_key=True, autoincrement=False),
+    Column("from_at", BigInteger, primary_key=True, autoincrement=False),
+    _at("to_at"),
+    Column("device", Integer, nullable=False),
+    _at("filled_at", nullable=True),  # the last late reading inside that nobody has looked at yet
+    Index("ix_holes_filled_at", "filled_at", sqlite_where=text("filled_at IS NOT NULL")),
 )
 alarm_history = Table(
     "alarm_history",

@@ -23,23 +23,29 @@ from alerts.refusals import Conflict, Invalid
 from devices.instants import HOUR
 from rules.rule import Priority
 
-# As the standard's table reads: rows are states, columns happenings, "." is refused. `/` parts the condition being
-# normal from its standing when a suppression ends.
+# The standard's table turned on its side: rows are happenings, columns states, "." is refused. `/` parts the condition
+# being normal from its standing when a suppression ends.
 TABLE = """
-        raised cleared acknowledged shelved unshelved   expired    suppressed unsuppressed removed restored   commented
-NORM    UNACK  NORM    .            SHLVD   .           .          DSUPR      .            OOSRV   .          NORM
-UNACK   UNACK  RTNUN   ACKED        SHLVD   .           .          DSUPR      .            OOSRV   .          UNACK
-ACKED   UNACK  NORM    .            SHLVD   .           .          DSUPR      .            OOSRV   .          ACKED
-RTNUN   UNACK  RTNUN   NORM         SHLVD   .           .          DSUPR      .            OOSRV   .          RTNUN
-SHLVD   SHLVD  SHLVD   .            SHLVD   NORM/UNACK  NORM/UNACK DSUPR      .            OOSRV   .          SHLVD
-DSUPR   DSUPR  DSUPR   .            .       .           .          .          NORM/UNACK   OOSRV   .          DSUPR
-OOSRV   OOSRV  OOSRV   .            .       .           .          .          .            .       NORM/UNACK OOSRV
+             NORM  UNACK ACKED RTNUN SHLVD      DSUPR      OOSRV
+raised       UNACK UNACK UNACK UNACK SHLVD      DSUPR      OOSRV
+cleared      NORM  RTNUN NORM  RTNUN SHLVD      DSUPR      OOSRV
+worsened     .     UNACK UNACK .     SHLVD      DSUPR      OOSRV
+eased        .     UNACK ACKED .     SHLVD      DSUPR      OOSRV
+acknowledged .     ACKED .     NORM  .          .          .
+shelved      SHLVD SHLVD SHLVD SHLVD SHLVD      .          .
+unshelved    .     .     .     .     NORM/UNACK .          .
+expired      .     .     .     .     NORM/UNACK .          .
+suppressed   DSUPR DSUPR DSUPR DSUPR DSUPR      .          .
+unsuppressed .     .     .     .     .          NORM/UNACK .
+removed      OOSRV OOSRV OOSRV OOSRV OOSRV      OOSRV      .
+restored     .     .     .     .     .          .          NORM/UNACK
+commented    NORM  UNACK ACKED RTNUN SHLVD      DSUPR      OOSRV
 """
 
 
 def expectations() -> list[tuple[str, str, str]]:
     head, *rows = [line.split() for line in TABLE.strip().splitlines()]
-    return [(state, happening, to) for state, *cells in rows for happening, to in zip(head, cells, strict=True)]
+    return [(state, happening, to) for happening, *cells in rows for state, to in zip(head, cells, strict=True)]
 
 
 def test_the_table_above_speaks_of_every_state_and_every_happening() -> None:
@@ -107,6 +113,13 @@ def test_shelving_needs_a_reason() -> None:
     check_shelving(0, HOUR, "maintenance")
 
 
+def test_a_rise_of_severity_is_announced_anew_and_a_fall_is_not() -> None:
+    """ISA-18.2: who acknowledged it acknowledged less than there is now."""
+    for happening, to in ((Happening.WORSENED, AlarmState.UNACK), (Happening.EASED, AlarmState.ACKED)):
+        assert settle(AlarmState.ACKED, happening, standing=True, priority=Priority.HIGH) is to
+    assert settle(AlarmState.UNACK, Happening.EASED, standing=True, priority=Priority.LOW) is AlarmState.UNACK
+
+
 class AlarmMachine(RuleBasedStateMachine):
     """The engine raises and clears in turn; people and clocks do what they like."""
 
@@ -154,7 +167,7 @@ class AlarmMachine(RuleBasedStateMachine):
     def nothing_is_seen_that_nobody_acknowledged(self) -> None:
         """ACKED is only ever entered by an acknowledgement, and left by everything that makes it untrue."""
         for before, happening, after in self.history[-1:]:
-            if after is AlarmState.ACKED and happening is not Happening.COMMENTED:
+            if after is AlarmState.ACKED and happening not in {Happening.COMMENTED, Happening.EASED}:
                 assert (before, happening) == (AlarmState.UNACK, Happening.ACKNOWLEDGED)
 
     @invariant()

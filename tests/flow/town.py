@@ -15,6 +15,7 @@ from devices.instants import HOUR, MINUTE, SECOND
 from devices.registry import Device, Registry
 from devices.town import Grid
 from flow.alarms import record_transitions
+from flow.holding import RuleBookLike
 from rules.outcome import Edge, Transition
 from rules.rule import Priority
 from store.records.database import migrate, open_records, write
@@ -71,6 +72,7 @@ class Town:
         (folder / "records.sqlite").write_bytes(_empty_database())
         self.records: Engine = open_records(folder / "records.sqlite")
         self.now = NOW
+        self.book: RuleBookLike = BOOK
         self.registry = Registry()
         found = [
             Device(0, "ps-01", "qidu", "pump_station", "一号泵站", "g-1", keeper="周工", keeper_phone="0512-1"),
@@ -91,7 +93,7 @@ class Town:
 
     def tell(self, *transitions: Transition) -> None:
         with write(self.records) as tx:
-            record_transitions(tx, transitions, now=self.now, registry=self.registry, rulebook=BOOK)
+            record_transitions(tx, transitions, now=self.now, registry=self.registry, rulebook=self.book)
 
     def raised(self, rule: Rule = LEVEL, device: str = "ps-01", at: int | None = None, value: float = 3.6) -> None:
         self.tell(up(rule, device, self.now if at is None else at, value))
