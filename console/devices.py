@@ -21,6 +21,7 @@ from console.board import Row as AlarmLine
 from console.board import row_of
 from console.charts import chart_of, charted
 from console.elements import Element, elements_of
+from console.modes import PauseLine, paused_now, pauses_of
 from console.packets import Packet, packets_of
 from console.pages import page, page_or_part
 from console.places import Choice, Places, is_personal, read_places, shown_name
@@ -71,6 +72,7 @@ class Row:
     keeper: str
     keeper_phone: str
     worst: Priority | None
+    paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class DevicePage:
     position: str
     tags: Sequence[str]
     values: Sequence[Value]
+    pauses: Sequence[PauseLine]
     charts: Sequence[str]
     alarms: Sequence[AlarmLine]
     refused: Sequence[Packet]
@@ -137,12 +140,13 @@ class PersonPage:
     keeper: str
     keeper_phone: str
     values: Sequence[Value]
+    pauses: Sequence[PauseLine]
 
 
 def devices_of(visit: SignedVisit, *, kind: str, grid: str, find: str) -> Devices:
     with visit.installation.records.connect() as tx:
         places, online = read_places(tx), online_of(tx)
-        alarms = standing(tx)
+        alarms, paused = standing(tx), paused_now(tx, visit)
     active = [d for d in visit.installation.registry.devices if d.status is DeviceStatus.ACTIVE]
     within = places.under(grid) if grid else None
     wanted = [
@@ -165,7 +169,10 @@ def devices_of(visit: SignedVisit, *, kind: str, grid: str, find: str) -> Device
         find=find,
         kinds=[(k, n) for k, n in counts.items() if n],
         grids=places.choices(),
-        rows=[_row(visit, d, places, silent=silent, online=online, worst=worst) for d in listed[:MOST_ROWS]],
+        rows=[
+            _row(visit, d, places, silent=silent, online=online, worst=worst, paused=d.id in paused)
+            for d in listed[:MOST_ROWS]
+        ],
         more=max(0, len(listed) - MOST_ROWS),
         personal=_personal(visit, [d for d in wanted if is_personal(d.kind)], places, silent=silent, alarms=alarms),
     )
@@ -178,8 +185,9 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
     with installation.records.connect() as tx:
         online = online_of(tx).get(device.number)
         found = list_alarms(tx, device=device.id, limit=50).items
-    personal = is_personal(device.kind)
-    hidden = personal and not visit.allows("person.see")
+        personal = is_personal(device.kind)
+        hidden = personal and not visit.allows("person.see")
+        pauses = [] if hidden else pauses_of(tx, visit, device)
     alarms = [a for a in found if a.state is not AlarmState.NORM]
     latest = installation.latest().of(device.number)
     heard = max((row[0] for row in latest.values()), default=None)
@@ -205,6 +213,7 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
         position=_position(device) if not personal else "",
         tags=[] if hidden else sorted(device.tags),
         values=values,
+        pauses=pauses,
         charts=metrics,
         alarms=[] if hidden else [row_of(visit, alarm, places) for alarm in alarms],
         refused=packets_of(visit, device=device.number, limit=5)[0] if visit.allows("intake.see") else [],
@@ -256,6 +265,7 @@ def _row(
     silent: AbstractSet[str],
     online: Mapping[int, bool],
     worst: Mapping[str, Priority],
+    paused: bool,
 ) -> Row:
     personal = is_personal(device.kind)
     values = values_of(visit, device)
@@ -274,6 +284,7 @@ def _row(
         keeper=device.keeper,
         keeper_phone=device.keeper_phone,
         worst=worst.get(device.id),
+        paused=paused and not personal,
     )
 
 
@@ -376,7 +387,7 @@ def see_who(request: Request, visit: Posted, device_id: str) -> Response:
     installation = visit.installation
     device = see_person(installation.records, installation.wall(), visit.actor, device=device_id)
     with installation.records.connect() as tx:
-        places = read_places(tx)
+        places, pauses = read_places(tx), pauses_of(tx, visit, device)
     view = PersonPage(
         device=device.id,
         person=device.person,
@@ -386,6 +397,7 @@ def see_who(request: Request, visit: Posted, device_id: str) -> Response:
         keeper=device.keeper,
         keeper_phone=device.keeper_phone,
         values=[*values_of(visit, device), *_events(visit, device)],
+        pauses=pauses,
     )
     return page(request, visit, "person.html", here="devices", view=view)
 

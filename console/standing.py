@@ -9,6 +9,7 @@ from alerts.alarms import AlarmState
 from console.visits import Visit
 from rules.rule import Priority
 from store.records.alarms import AlarmRow, counts_standing, standing
+from store.records.declarations import Declaring, lasting_declarations
 
 # These sound until somebody acknowledges them; a lower one is seen at the next glance.
 LOUD = frozenset({Priority.CRITICAL, Priority.HIGH})
@@ -19,19 +20,26 @@ UNACKNOWLEDGED = frozenset({AlarmState.UNACK, AlarmState.RTNUN})
 class Counts:
     """`by_priority`: (priority, standing, of them unacknowledged), worst first. `loud`: one key for each occurrence
     that should be heard; `total` and `unacknowledged` leave notices out, which wait for nobody. `ill`: what of this
-    installation does not work."""
+    installation does not work; `response` the level declared, `drill` whether there is one."""
 
     total: int
     unacknowledged: int
     by_priority: Sequence[tuple[Priority, int, int]]
     loud: Sequence[str]
     ill: Sequence[str] = ()
+    response: int | None = None
+    drill: bool = False
 
 
 def standing_of(visit: Visit) -> Counts:
+    now = visit.now
     with visit.installation.records.connect() as tx:
         counts = count(counts_standing(tx), standing(tx, notices=False))
-    return replace(counts, ill=ill_parts(visit))
+        responses = lasting_declarations(tx, Declaring.RESPONSE, now)
+        drills = lasting_declarations(tx, Declaring.DRILL, now)
+    levels = [row.level for row in responses if row.level is not None and row.start <= now]
+    drill = any(row.start <= now for row in drills)
+    return replace(counts, ill=ill_parts(visit), response=min(levels, default=None), drill=drill)
 
 
 def ill_parts(visit: Visit) -> list[str]:

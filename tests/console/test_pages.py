@@ -17,7 +17,7 @@ from tests.console.township import EVIL, Township
 
 Visitor = Callable[..., httpx.Client]
 LISTS = ("/", "/pumps", "/orders", "/orders?show=all", "/devices", "/devices?kind=door_sensor", "/map", "/map/data",
-         "/wall", "/intake", "/standing", "/devices?find=door", "/?show=shelved")  # fmt: skip
+         "/wall", "/intake", "/modes", "/standing", "/devices?find=door", "/?show=shelved")  # fmt: skip
 FRAGMENT = {"HX-Request": "true"}
 
 
