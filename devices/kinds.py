@@ -141,7 +141,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType({
               "ph dissolved_oxygen cod_mn cod ammonia_nitrogen total_phosphorus total_nitrogen turbidity "
               "conductivity water_temperature level", attributes="water_class"),
         _kind("algae_buoy", "藻类浮标", "Algae buoy", 900,
-              "chlorophyll phycocyanin algal_density dissolved_oxygen ph turbidity water_temperature"),
+              "chlorophyll phycocyanin algal_density dissolved_oxygen ph turbidity water_temperature wind_speed "
+              "wind_direction"),
         _kind("sewage_station", "污水监测站", "Sewage station", 900,
               "flow ph cod ammonia_nitrogen total_phosphorus total_nitrogen suspended_solids", flow_unit="L/s"),
         _kind("aquaculture_pond", "养殖塘", "Aquaculture pond", 600,

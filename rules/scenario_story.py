@@ -149,7 +149,9 @@ class Story:
     def _series(self) -> Iterator[Sample]:
         """`series` is metric: values of the only device, or device: metric: values."""
         series, every = self._entry.series, self._entry.every
-        if series and every is None:
+        if not series:
+            return
+        if every is None:
             self._say("every: is required with series, such as every: 30s", "series")
         named = any(isinstance(value, dict) for value in series.values())
         for name, columns in series.items() if named else [(None, series)]:

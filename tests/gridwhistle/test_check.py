@@ -94,7 +94,7 @@ def test_a_rule_for_a_device_or_grid_that_is_not_there_is_a_mistake(site: Path) 
         "applies_to: {kind: door_sensor, devices: [door-east-1], grids: [west]}",
     )
     assert [t.split(": ", 1)[1] for t in told(site) if t.startswith(f"rules/example.yaml:{line}:")] == [
-        "elder-door-silent: no device 'door-east-1' in the town",
+        "elder-door-silent: no device 'door-east-1' in the town; nearest: door-east-01",
         "elder-door-silent: no grid 'west' in the town",
     ]
 
@@ -107,11 +107,66 @@ def test_a_rule_that_can_never_be_true_and_an_unknown_category_are_warnings(site
     assert checked.mistakes == []
     assert [w.message for w in checked.warnings] == [
         "polder-inside-high: none of its 1 devices has attribute 'inside_limit_level', so it can never be true",
-        "pump-without-mains: category 'flood.main' is not in the catalogue; it gets the limits of `other`",
-        "elder-door-silent: applies to no device of the town",
+        "pump-without-mains: category 'flood.main' is not in the catalogue; it gets the limits of `other`"
+        "; nearest: flood.mains",
+        "elder-door-silent: no device of the town has tag 'x'",
     ]
     assert all(w.line > 1 for w in checked.warnings)
     assert call("check", site / "gridwhistle.toml").exit_code == 0
+
+
+def warned(site: Path, rule: str) -> tuple[list[str], list[str]]:
+    """The mistakes and the warnings of a book with this one rule, without its name."""
+    lines = "rules:\n  - id: r\n" + "".join(f"    {line}\n" for line in rule.splitlines())
+    (site / "rules/example.yaml").write_text(lines, encoding="utf-8")
+    checked = check_all(site / "gridwhistle.toml")
+    place = f"{site / 'rules/example.yaml'}"
+    assert all(m.file == place and m.line > 1 for m in (*checked.mistakes, *checked.warnings)), checked
+    mistakes, warnings = (
+        [m.message.removeprefix("r: ") for m in found] for found in (checked.mistakes, checked.warnings)
+    )
+    return mistakes, warnings
+
+
+@pytest.mark.parametrize(
+    ("rule", "warning"),
+    [
+        ("when: level_inside > attr.inside_limit_levl", "none of its 1 devices has attribute 'inside_limit_levl', so "
+         "it can never be true; nearest: inside_limit_level"),
+        ("when: level_inside > 3\nclear: level_inside < attr.low", "none of its 1 devices has attribute 'low', so"),
+        ("when: level_inside > attr.datum", "attribute 'datum' of its devices is a text, not a number"),
+        ("levels:\n  - {priority: low, when: level_inside > attr.low}", "none of its 1 devices has attribute 'low'"),
+        ("when: of_group(\"gateway-7\", absent) > 0.5", "no device of the town has tag 'gateway-7'"),
+        ("applies_to: {grids: [mytown]}\nwhen: in_grid(count(level_inside > 3) >= 2)",
+         "no grid has 2 of its devices (most: mytown 1), so it can never be true"),
+        ("when: in_grid(count(level_inside > 3) > 1)", "no grid has 2 of its devices (most: east-01 1)"),
+        ("when: pm2_5 > 3", "applies to no device of the town"),
+    ],
+)  # fmt: skip
+def test_what_can_never_be_true_is_a_warning(site: Path, rule: str, warning: str) -> None:
+    mistakes, warnings = warned(site, rule)
+    assert mistakes == []
+    assert len(warnings) == 1
+    assert warnings[0].startswith(warning), warnings
+
+
+def test_a_rule_of_several_devices_that_there_are_is_fine(site: Path) -> None:
+    change(site / "town/devices.yaml", "interval: 60 ", "tags: [gateway-7]\n    interval: 60 ")
+    assert warned(site, 'when: of_group("gateway-7", absent) > 0.5') == ([], [])
+    assert warned(site, "when: in_grid(count(level_inside > 3) >= 1)") == ([], [])
+    assert warned(site, "when: in_grid(count(absent) < 9)") == ([], [])
+    told = warned(site, 'when: of_group("gatway-7", absent) > 0.5')[1]
+    assert told == ["no device of the town has tag 'gatway-7'; nearest: gateway-7"]
+
+
+def test_a_rule_that_compares_levels_of_two_datums_is_a_mistake_that_names_the_device(site: Path) -> None:
+    change(site / "town/devices.yaml", "datum: 吴淞", "datum: 吴淞, level_outside_datum: 1985")
+    mistakes, _ = warned(site, "when: level_outside > level_inside + 0.1")
+    assert mistakes == [
+        "does not apply to pump-east-01, whose levels have different datums: level_outside > level_inside + 0.1: "
+        "level_outside is above 1985, level_inside is above 吴淞"
+    ]
+    assert warned(site, "when: level_inside > attr.inside_limit_level") == ([], [])
 
 
 def test_a_channel_whose_url_cannot_be_used_is_told_without_the_url(site: Path) -> None:
