@@ -9,11 +9,20 @@ from typing import Annotated
 import typer
 
 from gridwhistle.cli_options import AsJson, Config, Overrides
-from gridwhistle.console_io import NO, OK, answer_json, console, give_up, progress, say
+from gridwhistle.console_io import NO, OK, WRONG_USE, answer_json, console, give_up, progress, say
 
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="新建的目录\n\nFolder to make.")],
+    books: Annotated[
+        str | None,
+        typer.Option(
+            "--books",
+            metavar="NAMES",
+            help="规则书，以逗号分隔\n\nRule books to take, separated by commas: "
+            "air, camera, device-health, door, equipment, lake, polder, pond, rain, sewage, surface-water.",
+        ),
+    ] = None,
 ) -> None:
     """新建一套带注释的设置、规则与乡镇文件。
 
@@ -22,12 +31,16 @@ def init(
 
     [bold]gridwhistle init my-town[/bold]
 
+    [bold]gridwhistle init my-town --books polder,door[/bold]
+
     [bold]gridwhistle check my-town/gridwhistle.toml[/bold]
     """
-    from gridwhistle.starter import write_starter
+    from gridwhistle.starter import UnknownBook, write_starter
 
     try:
-        made = write_starter(folder)
+        made = write_starter(folder, [name.strip() for name in books.split(",")] if books else ())
+    except UnknownBook as error:
+        give_up(f"没有这本规则书 no such rule book: {error}", WRONG_USE)
     except FileExistsError as error:
         give_up(f"{error.filename} 已存在，未改动任何文件 exists already; nothing was changed")
     except OSError as error:
@@ -35,6 +48,8 @@ def init(
     for path in made:
         print(path)
     say(f"接下来 next:\n  gridwhistle check {folder / 'gridwhistle.toml'}")
+    if books:
+        say(f"  gridwhistle test-rules {folder / 'scenarios'}")
     say(f"  gridwhistle run --config {folder / 'gridwhistle.toml'} --embedded-broker")
 
 

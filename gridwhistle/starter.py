@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from devices.documents import nearest
 from gridwhistle.broker import LIMITS
 
 CONFIG = """\
@@ -149,13 +151,43 @@ FILES = {
 }
 
 
-def write_starter(folder: Path) -> list[Path]:
-    """The files made. Raises FileExistsError, before anything is written, where one is there already."""
-    for name in FILES:
+BOOKS = Path(__file__).resolve().parent.parent / "examples" / "books"
+
+
+class UnknownBook(ValueError):
+    """There is no rule book of that name; the message says which there are."""
+
+
+def book_names() -> list[str]:
+    """The rule books that ship."""
+    return sorted(path.stem for path in BOOKS.glob("*.yaml"))
+
+
+def write_starter(folder: Path, books: Sequence[str] = ()) -> list[Path]:
+    """The files made; `books` take the place of the example's rules, each with the scenarios that test it.
+
+    Raises UnknownBook, and FileExistsError where a file is there already, before anything is written.
+    """
+    files = _files(books)
+    for name in files:
         if (folder / name).exists():
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder / name))
-    for name, text in FILES.items():
+    for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return [folder / name for name in FILES]
+    return [folder / name for name in files]
+
+
+def _files(books: Sequence[str]) -> dict[str, str]:
+    if not books:
+        return FILES
+    found = {name: text for name, text in FILES.items() if not name.startswith("rules/")}
+    for name in dict.fromkeys(books):
+        if name not in book_names():
+            raise UnknownBook(f"{name!r}{nearest(name, book_names())}; {', '.join(book_names())}")
+        found[f"rules/{name}.yaml"] = (BOOKS / f"{name}.yaml").read_text(encoding="utf-8")
+        # Scenarios stand beside the folder of rules, in which every file is a rule book.
+        scenarios = (BOOKS / "scenarios" / f"{name}.yaml").read_text(encoding="utf-8")
+        found[f"scenarios/{name}.yaml"] = scenarios.replace("rules: ../", "rules: ../rules/", 1)
+    return found
