@@ -4,7 +4,7 @@ docs/rules.md. It shares the parsed rule, what is declared and the calendar's da
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from devices.kinds import KINDS
 from devices.registry import Device, DeviceStatus
 from rules.book import RuleBook
 from rules.calendar import Calendar
-from rules.declared import Declared
+from rules.declared import Declared, Pause
 from rules.expression import (
     Absent,
     Between,
@@ -128,20 +128,24 @@ class Oracle:
 
     def tick(self, now: int) -> list[Told]:
         """Each rule moment by moment: at every one first what pauses end, then who is due, then what is made of it."""
-        self.world.now = now if self.world.now is None else max(self.world.now, now)
+        before, self.world.now = self.world.now, now if self.world.now is None else max(self.world.now, now)
         told: list[Told] = []
         for family in self.families:
+            begin = self._beginning(family, before, now)
             while True:
+                pauses = [(pair, pause.end, max(pause.start, pair.instant or pause.start)) for pair, pause in begin]
                 pairs = [(pair, at) for pair in family.pairs if (at := self._next(pair, now)) is not None]
-                groups = [
-                    (crowd, min(found)) for crowd in family.crowds if (found := [t for t in crowd.due() if t <= now])
-                ]
-                if not pairs and not groups:
+                groups = [crowd for crowd in family.crowds if any(at <= now for at in crowd.due())]
+                moments = [*(at for _, _, at in pauses), *(at for _, at in pairs), *(min(c.due()) for c in groups)]
+                if not moments:
                     break
-                moment = min(at for _, at in [*pairs, *groups])
+                moment = min(moments)
+                begin = [each for each, (_, _, at) in zip(begin, pauses, strict=True) if at > moment]
+                ended = [pair for pair, end, at in pauses if at == moment and pair.machine.raised_at < end]
+                told += self._end(family, ended, moment)
                 told += self._moment(family, [pair for pair, at in pairs if at == moment], moment)
-                for crowd, at in groups:
-                    if at == moment and any(t <= moment for t in crowd.due()):
+                for crowd in groups:
+                    if any(at <= moment for at in crowd.due()):
                         told += crowd.judge(moment, -1)
         return sorted(told, key=lambda t: t.at)
 
@@ -154,13 +158,24 @@ class Oracle:
         self.world.now = now if self.world.now is None else max(self.world.now, now)
         told: list[Told] = []
         for family in self.families:
-            steps = []
-            for pair in family.pairs:
-                if pair.machine.phase == "firing" and self._paused(pair, now):
-                    pair.instant = now if pair.instant is None else max(now, pair.instant)
-                    steps.append((pair, pair.machine.end(pair.instant)))
-            told += self._combine(family, steps, -1)
+            told += self._end(family, [pair for pair in family.pairs if self._paused(pair, now)], now)
         return told
+
+    def _beginning(self, family: Family, before: int | None, now: int) -> list[tuple[Pair, Pause]]:
+        """The pauses declared ahead that begin now that the clock has gone on."""
+        return [
+            (pair, pause) for pair in family.pairs for pause in pair.subject.pauses(self.world.times)
+            if pause.start <= now and (before is None or pause.start > before)
+        ]  # fmt: skip
+
+    def _end(self, family: Family, pairs: list[Pair], moment: int) -> list[Told]:
+        """What stands of pairs that are paused."""
+        steps = []
+        for pair in pairs:
+            if pair.machine.phase == "firing":
+                pair.instant = moment if pair.instant is None else max(moment, pair.instant)
+                steps.append((pair, pair.machine.end(pair.instant)))
+        return self._combine(family, steps, -1)
 
     @property
     def standing(self) -> dict[tuple[str, str], float | None]:
@@ -172,33 +187,22 @@ class Oracle:
                 firing = [pair for pair in family.pairs if pair.machine.phase == "firing"]
                 found |= {(rule.id, pair.device.id): pair.machine.peak for pair in firing}
             found |= {(rule.id, a.device.id): a.peak for a in family.alarms if a.worst is not None}
-            found |= {(rule.id, crowd.subject): None for crowd in family.crowds if crowd.machine.phase == "firing"}
+            found |= {(rule.id, c.subject): c.machine.peak for c in family.crowds if c.machine.phase == "firing"}
         return found
 
     def _next(self, pair: Pair, now: int) -> int | None:
         """The instant at which the clock, showing `now`, has something to do next: never before the pair's own."""
-        found = list(self._pause_starts(pair, now))
-        if pair.clocked:
-            look = Look(self.world, pair.subject, pair.instant or 0)
-            found += [at for tree in pair.trees for ready, at in due(look, tree, pair.instant, now) if ready <= now]
-            found += [at for at in pair.machine.awaits(pair.instant) if at <= now]
+        if not pair.clocked:
+            return None
+        look = Look(self.world, pair.subject, pair.instant or 0)
+        found = [at for tree in pair.trees for ready, at in due(look, tree, pair.instant, now) if ready <= now]
+        found += [at for at in pair.machine.awaits(pair.instant) if at <= now]
         return max(min(found), pair.instant or min(found)) if found else None
-
-    def _pause_starts(self, pair: Pair, now: int) -> Iterator[int]:
-        """Where a pause that was declared ahead ends what stands."""
-        if pair.machine.phase == "firing":
-            for pause in pair.subject.pauses(self.world.times):
-                if max(pair.machine.raised_at, pause.start) < pause.end and pause.start <= now < pause.end:
-                    yield pause.start
 
     def _moment(self, family: Family, pairs: list[Pair], moment: int) -> list[Told]:
         steps: list[tuple[Pair, Step]] = []
         for pair in pairs:
-            if any(start <= moment for start in self._pause_starts(pair, moment)):
-                pair.instant = moment
-                steps.append((pair, pair.machine.end(moment)))
-            else:
-                steps += self._judge(pair, moment, frozenset(), by_clock=True)
+            steps += self._judge(pair, moment, frozenset(), by_clock=True)
         return self._combine(family, steps, -1)
 
     def _judge(self, pair: Pair, instant: int, brought: frozenset[str], *, by_clock: bool) -> list[tuple[Pair, Step]]:

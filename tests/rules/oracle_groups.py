@@ -89,7 +89,7 @@ class Alarm:
 
 @dataclass
 class Crowd:
-    """Of a group: how many of its members are true. It has no reading of its own, so neither a value nor a gap."""
+    """Of a group: how many of its members are true, which is its value. It hears nothing, so it has no gap."""
 
     rule: Rule
     group: Group
@@ -99,23 +99,24 @@ class Crowd:
     machine: Machine = field(init=False)
 
     def __post_init__(self) -> None:
-        self.machine = Machine(Manner(self.rule.hold_us, self.rule.keep_us, self.rule.repeat, False, True))
+        rises = self.group.op not in ("<", "<=")
+        self.machine = Machine(Manner(self.rule.hold_us, self.rule.keep_us, self.rule.repeat, False, rises))
 
     def judge(self, at: int, element: int) -> list[Told]:
         """A member has turned, or the clock has come."""
         self.instant = at if self.instant is None else max(self.instant, at)
         count = sum(member.machine.phase == "firing" for member in self.members)
-        when: bool | None = self._meets(self.group, count)
+        number = count / len(self.members) if self.group.share else count
+        when: bool | None = compared(self.group.op, number, self.group.limit)
         when = self.machine.repeated(when, broken=False, by_clock=element < 0)
-        clear = self._meets(self.rule.clear, count) if isinstance(self.rule.clear, Group) else opposite(when)
-        steps = self.machine.step(Judging(self.instant, when, clear, None, False, element < 0))
+        clear = opposite(when)
+        if isinstance(self.rule.clear, Group):
+            clear = compared(self.rule.clear.op, number, self.rule.clear.limit)
+        steps = self.machine.step(Judging(self.instant, when, clear, number, False, element < 0))
         return [
             Told(self.rule.id, self.subject, step.edge, step.at, step.since, step.first, step.peak, element)
             for step in steps
         ]
-
-    def _meets(self, group: Group, count: int) -> bool:
-        return compared(group.op, count / len(self.members) if group.share else count, group.limit)
 
     def due(self) -> list[int]:
         return self.machine.awaits(self.instant)

@@ -55,7 +55,8 @@ class Machine:
     recent: deque[bool] = field(default_factory=deque)
 
     def repeated(self, when: Truth, *, broken: bool, by_clock: bool) -> Truth:
-        """`when` as `repeat` makes it: at least k of the last n known ones; unknown where it is, and by the clock."""
+        """`when` as `repeat` makes it: true once k of the last n known ones were, false once k of n cannot be any more;
+        unknown in between, where it is itself, and by the clock."""
         if self.manner.repeat is None:
             return when
         k, n = self.manner.repeat
@@ -66,7 +67,7 @@ class Machine:
         self.recent.append(when)
         if len(self.recent) > n:
             self.recent.popleft()
-        return sum(self.recent) >= k
+        return True if self.recent.count(True) >= k else False if self.recent.count(False) > n - k else None
 
     def step(self, judging: Judging) -> list[Step]:
         """At one judging it clears or is raised, not both; only what lives for one element is raised and cleared."""
@@ -113,7 +114,8 @@ class Machine:
             found.append(self.since + self.manner.hold_us)
         if self.phase == "firing" and self.manner.keep_us:
             found.append(self.raised_at + self.manner.keep_us)
-        return [at for at in found if instant is None or at > instant]
+        lingers = self.phase == "firing" and self.manner.momentary
+        return [at for at in found if instant is None or at > instant or lingers]
 
 
 def worst(one: float | None, other: float | None, *, maximum: bool) -> float | None:

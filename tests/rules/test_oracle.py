@@ -177,6 +177,8 @@ def test_an_hour_that_is_skipped_and_one_that_comes_twice() -> None:
 def test_three_of_five() -> None:
     sheet = Sheet(rule(repeat=(3, 5))).levels((1, 4), (2, 3), (3, 4), (4, 3), (5, 4), (6, 3), (7, 3))
     assert sheet.said == ["raised 5", "cleared 6"]
+    silent = Sheet(rule(repeat=(2, 3))).levels((1, 4), (2, 4), (20, 4), (21, 3), (22, 3))
+    assert silent.said == ["raised 2", "cleared 22"], "a silence empties the count, and one of one is no opinion"
 
 
 def test_what_is_kept_clears_late_and_an_event_by_the_clock() -> None:
@@ -215,7 +217,7 @@ def test_a_pause_ends_what_stands_resets_what_holds_and_absence_counts_from_its_
     )
     assert sheet.said == ["raised 2", "cleared 3", "raised 11"]
     ahead = Sheet(rule()).levels((1, 4)).declares(pause, 2)
-    assert ahead.ticks(4).said == ["raised 1", "cleared 3"]
+    assert ahead.ticks(4).said == ["raised 1", "cleared 3"], "declared ahead: the clock ends it"
     silent = Sheet(rule(Absent("level_inside", 5 * MINUTE))).levels((1, 4)).declares(pause, 3)
     assert silent.ticks(14).said == []
     assert silent.ticks(16).said == ["raised 15"]
