@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 from alerts.refusals import Invalid
 from console.pages import done, page_or_part, part
 from console.places import is_personal, shown_name
+from console.standing import standing_of
 from console.visits import Posted, Signed, SignedVisit, is_fragment, safe_path
 from devices.instants import from_datetime
 from devices.kinds import KINDS
@@ -251,6 +252,11 @@ async def end_declared(request: Request, visit: Posted, kind: Declaring, number:
         request, visit, "modes.ended",
         lambda tx, now: declare.end_declaration(tx, now, visit.actor, kind=kind, number=number),
     )  # fmt: skip
+
+
+@router.get("/modes/banner")
+def see_banner(request: Request, visit: Signed) -> Response:
+    return part(request, visit, "parts/declared.html", standing=standing_of(visit))
 
 
 @router.get("/modes/{rest:path}")

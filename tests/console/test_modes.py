@@ -40,12 +40,12 @@ def test_a_response_is_declared_shown_on_every_page_and_ended(visitor: Visitor, 
     send(officer, "/modes/response", level="2", ordered_by="王镇长", why="暴雨红色预警")
     assert shown(officer, "mode-response") == ["Response level II"]
     for path in ("/", "/pumps", "/devices/ps-1"):
-        assert shown(in_english(visitor("guest")), "response-pill", path) == ["Response level II"]
+        assert shown(in_english(visitor("guest")), "response-banner", path) == ["Response level II"]
     page = text_of(officer.get("/modes").text)
     assert "暴雨红色预警 decided by 王镇长 · entered by wang" in page
     assert send(officer, "/modes/response/1/end").status_code == 303
     assert shown(officer, "mode-response") == ["No response"]
-    assert shown(officer, "response-pill", "/") == []
+    assert shown(officer, "response-banner", "/") == []
 
 
 def test_a_drill_is_told_from_the_real_thing_and_needs_an_end(visitor: Visitor, township: Township) -> None:
@@ -55,7 +55,7 @@ def test_a_drill_is_told_from_the_real_thing_and_needs_an_end(visitor: Visitor, 
     assert "say when it ends" in refused.text
     send(officer, "/modes/drill", why="防汛演练", end=local(township.now + HOUR))
     assert shown(officer, "mode-drill") == ["Drill"]
-    assert shown(officer, "drill-pill", "/") == ["Drill"]
+    assert shown(officer, "drill-banner", "/") == ["Drill"]
     township.now += HOUR
     assert shown(officer, "mode-drill") == ["No drill"]
 

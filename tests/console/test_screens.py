@@ -10,8 +10,9 @@ from playwright.sync_api import expect
 from sqlalchemy import select
 
 from alerts.roles import Actor, Role
-from devices.instants import MINUTE
+from devices.instants import DAY, MINUTE
 from flow import access, desk
+from flow.declare import declare_drill, declare_response, pause
 from flow.orders import act_on_order
 from store.records.tables import alarms, audit, orders
 from tests.console.screen import SIZES, Screen
@@ -23,7 +24,7 @@ OFFICER = Actor("wang", Role.DUTY_OFFICER)
 PAGES = (
     "/", "/?show=unacknowledged", "/alarms/1", "/pumps", "/orders", "/orders?show=all", "/orders/1",
     "/orders/new", "/devices", "/devices/ps-1", "/devices/door-1", "/devices/cam-1", "/intake", "/map", "/wall",
-    "/password",
+    "/modes", "/password",
 )  # fmt: skip
 
 
@@ -38,6 +39,17 @@ def a_busy_night(township: Township) -> None:
     township.send("ps-1", b"\xff\xfe" + bytes(range(200)))
     township.send("ps-1", b"x" * 5000)
     township.settle()
+    until = township.now + 7 * DAY
+    rules = township.settler.book.rules
+    registry = township.settler.memory.registry
+    for act in (
+        lambda tx, now: declare_response(tx, now, OFFICER, level=1, why=EVIL, ordered_by=EVIL),
+        lambda tx, now: declare_drill(tx, now, OFFICER, why="防汛演练" * 20, end=until),
+        lambda tx, now: pause(tx, now, OFFICER, registry, device="air-1", why=EVIL, end=until, known_rules=rules),
+        lambda tx, now: pause(tx, now, OFFICER, registry, device="door-1", why="住院", end=until, of_person=True,
+                              known_rules=rules),
+    ):  # fmt: skip
+        township.settler.declare(act, township.now)
 
 
 def intruders(township: Township) -> None:
