@@ -24,6 +24,7 @@ from devices.registry import DeviceStatus
 from flow.ledger import COLUMNS
 from flow.messages import PRIORITY_NAMES
 from gridwhistle.findings import Level
+from rules.expression import MODES
 from rules.rule import Priority
 from tests.docs.pages import ROOT, read, tables
 
@@ -87,6 +88,7 @@ SECTIONS: dict[str, Callable[[], Words]] = {
     "source": lambda: said("source", Source),
     "status": lambda: said("status", DeviceStatus),
     "presence": lambda: said("presence", ("heard", "online", "offline", "silent", "never")),
+    "mode": lambda: said("mode", MODES),
     "quality": lambda: said("quality", (int(q) for q in Quality)),
     "refused": lambda: said("refused", reasons()),
     "ledger": lambda: said("ledger", COLUMNS),
