@@ -19,9 +19,9 @@ from rules.state import FIRING, PENDING, Tracks
 _LONGEST = 2.0**59
 
 
-def agenda(kernel: Kernel, sight: Sight, ends: I64, tracks: Tracks) -> tuple[I64, I64]:
+def agenda(kernel: Kernel, sight: Sight, ends: I64, tracks: Tracks, *, looked: bool = False) -> tuple[I64, I64]:
     """(ready, instant), each (what, group): `ends` is the last evaluation of each group in the sight, `tracks` are the
-    occurrences as after it. FAR where there is nothing to wait for."""
+    occurrences as after it. FAR where there is nothing to wait for. `looked`: that evaluation was the clock's own."""
     parts = walk(kernel.shape.when) + (walk(kernel.shape.clear) if kernel.shape.clear else [])
     at, pairs = sight.instant[ends], sight.pairs[ends]
     ripe_at = tracks.since + kernel.hold[pairs]
@@ -29,13 +29,16 @@ def agenda(kernel: Kernel, sight: Sight, ends: I64, tracks: Tracks) -> tuple[I64
     ready, instant = [ripe], [ripe]
     if kernel.keeps:
         over_at = tracks.raised + kernel.keep[pairs]
-        over = np.where((tracks.phase == FIRING) & (at < over_at), over_at, FAR)
+        # What lives for one element is ended by the clock alone, however late it comes.
+        waits = (at < over_at) | (kernel.shape.lingers and not looked)
+        over = np.where((tracks.phase == FIRING) & waits, over_at, FAR)
         ready.append(over)
         instant.append(over)
-    held = kernel.pauses.next_start(pairs, at, tracks.phase == FIRING)
-    if held is not None:
-        ready.append(held)
-        instant.append(held)
+    if kernel.pauses.of:
+        paused = kernel.pauses.end_of(pairs, at, tracks.raised, ticked=sight.clock.ticked)
+        paused[tracks.phase != FIRING] = FAR
+        ready.append(paused)
+        instant.append(paused)
     for part in parts:
         if part[0] == "absent":
             soon, when = _absent(part, kernel, sight, ends, at)

@@ -94,7 +94,7 @@ class Engine:
         self._book = book
         self._registry = registry
         self._grid_tree = grid_tree or {}
-        self._clock = Clock(NEVER, NEVER, site, declared)
+        self._clock = Clock(NEVER, NEVER, NEVER, site, declared)
         self._memory = _no_memory()
         self._bound = self._bind(book, declared, None)
         self._settle()
@@ -195,7 +195,8 @@ class Engine:
             self._bound.combiner.adopt(changes.turned)
         if changes.rows is not None:
             self._remember(changes.rows)
-        self._clock = replace(self._clock, now=max(self._clock.now, changes.now))
+        now = max(self._clock.now, changes.now)
+        self._clock = replace(self._clock, now=now, ticked=now)
         if changes.declared is not None:
             self._clock = replace(self._clock, declared=changes.declared)
             pause(self._bound.binding.kernels, self._registry, changes.declared)
@@ -232,10 +233,9 @@ class Engine:
 
     def _begin_pauses(self, now: int, changes: _Changes, found: _Found) -> None:
         """What stands where a pause begins ends there; pairs that the clock judges anyway it finds by itself."""
-        beginning = [p for p in self._clock.declared.pauses if self._clock.now < p.start <= now]
-        for start in sorted({p.start for p in beginning}):
-            now_ = [p for p in beginning if p.start == start]
-            self._end_paused(now_, start, changes, found, timed=False)
+        to_come = [p for p in self._clock.declared.pauses if self._clock.now < p.start <= now and p.start < p.end]
+        for start in sorted({p.start for p in to_come}):
+            self._end_paused([p for p in to_come if p.start == start], start, changes, found, timed=False)
 
     def _end_paused(
         self, pauses: Sequence[Pause], now: int, changes: _Changes, found: _Found, *, timed: bool = True
@@ -249,7 +249,9 @@ class Engine:
             for row in np.flatnonzero(standing).tolist():
                 block, device = kernel.block_of(row), self._device_id(kernel, row)
                 owner = self._bound.parts[block.rule.id].owner.id
-                why = [p.why for p in pauses if p.device == device and (p.rules is None or owner in p.rules)]
+                raised = int(kernel.state.tracks.raised[row])
+                mine = [p for p in pauses if p.device == device and (p.rules is None or owner in p.rules)]
+                why = [p.why for p in mine if raised < p.end]
                 if why and (block.rule.id, device) not in found.paused:
                     found.paused.add((block.rule.id, device))
                     ended.append(row)
@@ -267,7 +269,9 @@ class Engine:
     def restore(self, blob: bytes) -> None:
         """Take the state of a snapshot. Rules whose meaning changed since start afresh; ValueError for other bytes."""
         shot = read(blob)
-        self._clock = replace(self._clock, now=shot.now, resumed_at=shot.resumed_at, declared=shot.declared)
+        self._clock = replace(
+            self._clock, now=shot.now, ticked=shot.now, resumed_at=shot.resumed_at, declared=shot.declared
+        )
         self._bound, self._memory = self._bind(self._book, shot.declared, None), _no_memory()
         self._make_room()
         unpack(shot, self._bound.binding, self._memory)
@@ -357,10 +361,10 @@ class Engine:
     def _judge_clock(self, kernel: Kernel, pairs: I64, clock: Clock, found: _Found) -> Change:
         """Works on a copy of the due pairs; every round judges each at its earliest due instant and asks again."""
         pocket = kernel.state.take(pairs)
-        active = np.arange(len(pairs))
+        active, looked = np.arange(len(pairs)), False
         while len(active):
             sight = see_clock(kernel, self._memory, pairs[active], pocket.instant[active], clock)
-            ready, instants = agenda(kernel, sight, np.arange(len(active)), pocket.tracks.take(active))
+            ready, instants = agenda(kernel, sight, np.arange(len(active)), pocket.tracks.take(active), looked=looked)
             pocket.due[active] = ready.min(axis=0)
             late = pocket.due[active] <= clock.now
             at = np.where(ready <= clock.now, instants, np.iinfo(np.int64).max).min(axis=0)[late]
@@ -371,6 +375,7 @@ class Engine:
             groups = Groups(np.arange(len(active)), pairs[active], active, len(active))
             verdict = judge(kernel, sight, groups, pocket, by_clock=True)
             verdict.change.apply(pocket)
+            looked = True
             self._report(kernel, verdict, None, found)
         none = np.empty(0, np.int64)
         return Change(pairs, pocket.instant, True, pairs, pocket.tracks, none, np.empty(0), pocket.due)

@@ -174,8 +174,10 @@ def _course(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, opini
     reset = np.zeros(0, bool)
     if kernel.holds and false is not None:
         reset = false | _broken(kernel, sight, groups, state, by_clock=by_clock)
-    if by_clock and held is not None:
-        clear = clear | held
+    if by_clock and kernel.pauses.of:
+        raised = state.tracks.raised[groups.places]
+        ends_at = kernel.pauses.end_of(groups.pairs, sight.instant, raised, ticked=sight.clock.ticked)
+        clear = clear | (ends_at <= sight.instant)
     elif shape.lingers and not by_clock:
         clear = np.zeros(len(clear), bool)
     worst = sight.values[shape.peak] if shape.peak >= 0 else None

@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """What is known apart from readings: the newest instant the clock has shown, when the link last came back, the
-    site's own time, and what people have declared."""
+    """What is known apart from readings: the newest instant the clock has shown, up to where it had been judged before
+    this tick, when the link last came back, the site's own time, and what people have declared."""
 
     now: int
+    ticked: int
     resumed_at: int
     site: Site
     declared: Declared

@@ -57,15 +57,13 @@ class Pauses:
             found[i] = any(start <= instant[i] and end > before[i] for start, end in self.of[int(pairs[i])])
         return found if found.any() else None
 
-    def next_start(self, pairs: I64, at: I64, standing: Bool) -> I64 | None:
-        """When the next pause of each standing pair begins: what stands then ends. None where there is none at all."""
-        some = [i for i in self.concerned(pairs) if standing[i]]
-        if not some:
-            return None
+    def end_of(self, pairs: I64, at: I64, raised: I64, *, ticked: int) -> I64:
+        """When the clock must end what stands of each pair, raised then, because a pause begins that had not begun when
+        the clock last looked (`ticked`); not before `at`, where the pair was judged last. FAR for never."""
         found = np.full(len(pairs), FAR, np.int64)
-        for i in some:
-            running = [(start, end) for start, end in self.of[int(pairs[i])] if end > at[i]]
-            found[i] = min((max(start, int(at[i])) for start, end in running), default=FAR)
+        for i in self.concerned(pairs):
+            starts = [start for start, end in self.of[int(pairs[i])] if start > ticked and raised[i] < end]
+            found[i] = max(min(starts), int(at[i])) if starts else FAR
         return found
 
     def will_count_from(self, pairs: I64, at: I64, measured: I64, span: I64) -> I64:

@@ -45,8 +45,8 @@ class Windows:
 def open_windows(  # noqa: PLR0917 - columns
     history: History, start: I64, stop: I64, instant: I64, span: I64, max_gap: I64
 ) -> Windows:
-    """The windows (instant - span, instant] over samples `start` to `stop` of the pool, the newest MOST_SAMPLES of them:
-    more may still lie there, but how many more depends on how the stream was cut."""
+    """The windows (instant - span, instant] over samples `start` to `stop` of the pool, of which the newest
+    MOST_SAMPLES count: how many more are still there depends on how the stream was cut."""
     start = np.maximum(start, stop - MOST_SAMPLES)
     first = first_after(history.at, start, stop, instant - span)
     return Windows(history, first, stop, (first > start).astype(np.int64), max_gap)
