@@ -20,7 +20,7 @@ from devices.town import Town, TownDevice
 from flow.appender import Appender
 from flow.judging import DERIVED
 from flow.memory import Limits, Memory, book_of, can_restore
-from flow.readings import SNAPSHOT, Settler
+from flow.readings import DECLARED_KEPT, SNAPSHOT, Settler
 from flow.service_alarms import CLOCK, RANGE
 from rules.book import RuleBook, load
 from rules.calendar import Site
@@ -29,6 +29,7 @@ from rules.outcome import Edge, Transition
 from store.readings import ReadingStore
 from store.records import devices as device_records
 from store.records.database import write
+from store.records.declarations import read_declared
 from store.records.journal import every_entry, last_number, load_snapshot
 from store.records.tables import events, occurrences
 
@@ -80,7 +81,10 @@ def start_settler(
         log.warning("the state of the rules is of another version: all rules start afresh")
         _end_standing(settler, today)
     settler.reload(book, today)
-    settler.declare(lambda _tx, _now: None, today)
+    with records.connect() as tx:
+        declared = read_declared(tx, registry, today - DECLARED_KEPT)
+    if declared != memory.engine.declared:
+        settler.declare(lambda _tx, _now: None, today)
     return settler
 
 
