@@ -6,9 +6,10 @@ A refusal is an answer, not a fault of ours: nothing was changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from devices.documents import Mistake
+if TYPE_CHECKING:
+    from devices.documents import Mistake
 
 
 class Refusal(Exception):

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gridwhistle import cli_recorded, cli_service, cli_setup, cli_simulate, cli_users
+from gridwhistle import cli_explain, cli_recorded, cli_rules, cli_service, cli_setup, cli_simulate, cli_users
 
 app = typer.Typer(
     name="gridwhistle",
@@ -65,7 +65,10 @@ app.command("demo", short_help="演示 A pretend township in front of the whole 
 app.command("run", short_help="运行 Run the service")(cli_service.run)
 app.command("simulate", short_help="模拟 A pretend township over MQTT")(cli_simulate.simulate)
 app.command("replay", short_help="重放 Publish a recorded file over MQTT")(cli_recorded.replay)
-app.command("backtest", short_help="回测 Which alarms would rules have raised on a file")(cli_recorded.backtest)
+app.command("test-rules", short_help="测试规则 Do rules raise what scenario files say")(cli_rules.check_scenarios)
+app.command("backtest", short_help="回测 Which alarms would rules have raised")(cli_rules.backtest)
+app.command("suggest", short_help="建议 What would quieten a rule that chatters")(cli_rules.suggest)
+app.command("explain", short_help="为何 Why a rule fired or stayed silent")(cli_explain.explain)
 app.command("init", short_help="新建 Make a configuration, rules and a town to start from")(cli_setup.init)
 app.command("check", short_help="检查 Tell every mistake in a configuration")(cli_setup.check)
 app.command("doctor", short_help="体检 What is wrong here, and what to do")(cli_setup.doctor)

@@ -1,4 +1,4 @@
-"""`replay` and `backtest`: recorded files, over the wire or straight through the rules."""
+"""`replay`: recorded files over the wire; and reading a recorded file for the commands that try rules on it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridwhistle.cli_options import LOCAL_BROKER, AsJson, BrokerUrl, instant, pace_of, read_town_and_site
-from gridwhistle.console_io import NO, OK, answer_json, answer_table, give_up, progress, say
+from gridwhistle.cli_options import LOCAL_BROKER, AsJson, BrokerUrl, instant, pace_of
+from gridwhistle.console_io import NO, OK, answer_json, give_up, progress, say
 
 if TYPE_CHECKING:
-    from rules.backtest import Finding
-    from rules.book import RuleBook
     from simulator.mapping import FileMapping
     from simulator.recorded import Counts
     from simulator.replay import ReplayReport
@@ -51,7 +49,7 @@ def replay(
     [bold]gridwhistle replay levels.csv --mapping levels.yaml --speed 60 --from 2025-09-12T00:00:00Z[/bold]
     """
     pace, first, last = pace_of(speed), instant(start), instant(end)
-    columns = _read_mapping(mapping)
+    columns = read_mapping_file(mapping)
     import aiomqtt
 
     from simulator.recorded import RecordedError
@@ -89,7 +87,8 @@ def _tell(report: ReplayReport, *, as_json: bool) -> None:
         say(f"  …… 另有 and {report.unreadable - LISTED} 行 more")
 
 
-def _read_mapping(path: Path) -> FileMapping:
+def read_mapping_file(path: Path) -> FileMapping:
+    """Ends the command with status 2 and every mistake where it cannot be used."""
     from devices.documents import DocumentError
     from simulator.mapping import read_mapping
 
@@ -101,82 +100,8 @@ def _read_mapping(path: Path) -> FileMapping:
         give_up(f"{path}: 无法读取 cannot be read: {error}")
 
 
-def backtest(
-    *,
-    rules: Annotated[
-        Path, typer.Option("--rules", metavar="FILE|DIR", exists=True, help="规则文件或目录\n\nA file or a folder.")
-    ],
-    csv: Annotated[
-        Path, typer.Option("--csv", metavar="FILE.csv", exists=True, dir_okay=False, help="历史数据\n\nRecorded data.")
-    ],
-    mapping: Mapping,
-    town: Annotated[
-        Path | None,
-        typer.Option(
-            "--town", metavar="DIR", exists=True, file_okay=False,
-            help="乡镇目录：设备的网格、属性\n\nTown: grids and attributes of the devices.",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """用历史数据试规则：当时会告哪些警。
-
-    Which alarms would these rules have raised on this file? The same
-    engine as the running service, without a broker. Old readings are
-    judged by their own time.
-
-    [bold]gridwhistle backtest --rules rules --csv levels.csv --mapping levels.yaml[/bold]
-
-    [bold]gridwhistle backtest --rules rules --csv levels.csv --mapping levels.yaml --json | jq .alarms[/bold]
-    """
-    columns, book = _read_mapping(mapping), _read_rules(rules)
-    place, site = read_town_and_site(town) if town else (None, None)
-    from gridwhistle.recorded_rows import Counted, first_instants, registry_of, rows_of
-    from rules.backtest import backtest as judge
-    from rules.calendar import Site
-    from simulator.recorded import RecordedError, RecordedFile, devices_of
-
-    counted, recorded = Counted(), RecordedFile(columns, csv)
-    grids = {grid: place.under(grid) for grid in place.grids} if place else {}
-    try:
-        first = first_instants(columns, csv) if book.timed else {}
-        registry = registry_of(columns, devices_of(columns, csv), place, first)
-        with progress(f"回测 backtesting {csv.name}") as done:
-            rows = rows_of(recorded, registry, counted, done)
-            findings = judge(book, registry, rows, grid_tree=grids, site=site or Site())
-    except (RecordedError, OSError) as error:
-        give_up(str(error))
-    _remark(recorded.counts, counted.impossible)
-    alarms = [_alarm(finding) for finding in findings]
-    if as_json:
-        answer_json({"readings": counted.readings, "alarms": alarms})
-        return
-    title = f"{counted.readings} 个读数 readings, {len(alarms)} 次告警 alarms"
-    answer_table(title, tuple(_COLUMNS), [[alarm[name] for name in _COLUMNS.values()] for alarm in alarms])
-
-
-_COLUMNS = {
-    "规则 rule": "rule", "设备 device": "device", "触发 raised": "raised_at", "解除 cleared": "cleared_at",
-    "起始 since": "since", "首值 first": "first_value", "极值 peak": "peak_value",
-}  # fmt: skip
-
-
-def _alarm(finding: Finding) -> dict[str, object]:
-    from devices.instants import to_iso
-
-    return {
-        "rule": finding.rule,
-        "device": finding.device,
-        "metric": finding.metric,
-        "since": to_iso(finding.since),
-        "raised_at": to_iso(finding.raised_at),
-        "cleared_at": None if finding.cleared_at is None else to_iso(finding.cleared_at),
-        "first_value": finding.first_value,
-        "peak_value": finding.peak_value,
-    }
-
-
-def _remark(counts: Counts, impossible: int) -> None:
+def remark(counts: Counts, impossible: int) -> None:
+    """What of the file was left out."""
     if counts.skipped or counts.unreadable or impossible:
         say(
             f"缺值跳过 skipped {counts.skipped} 行 rows；无法读取 unreadable {counts.unreadable}；"
@@ -184,16 +109,3 @@ def _remark(counts: Counts, impossible: int) -> None:
         )
     for problem in counts.problems[:LISTED]:
         say(f"  第 {problem.line} 行 line {problem.line}: {problem.reason}")
-
-
-def _read_rules(place: Path) -> RuleBook:
-    from devices.documents import DocumentError
-    from gridwhistle.folders import read_rule_files
-    from rules.book import load
-
-    try:
-        return load(read_rule_files(place))
-    except DocumentError as error:
-        give_up(f"规则有误 The rules are wrong:\n{error}")
-    except (OSError, UnicodeDecodeError) as error:
-        give_up(f"{place}: 无法读取 cannot be read: {error}")

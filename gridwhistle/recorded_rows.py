@@ -65,7 +65,7 @@ def registry_of(
                 id=device.id,
                 site=device.site,
                 kind=device.kind,
-                name=device.name,
+                name=(known.name if known else "") or device.name,
                 grid=known.grid if known else None,
                 attributes={**(known.attributes if known else {}), **device.attributes},
                 tags=known.tags if known else frozenset(),

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from zoneinfo import ZoneInfo
 
-from devices.instants import DAY, HOUR, MINUTE, to_datetime, to_iso
+from devices.instants import DAY, HOUR, MINUTE, from_iso, to_datetime, to_iso
 from rules.backtest import Finding
 from rules.rule import Priority
 
@@ -169,3 +170,13 @@ def as_json(finding: Finding) -> dict[str, object]:
         "peak_value": finding.peak_value,
         "severities": [{"at": to_iso(at), "priority": str(priority)} for at, priority in finding.priority],
     }
+
+
+def finding_of(told: Mapping[str, Any]) -> Finding:
+    """What `as_json` made."""
+    cleared = told["cleared_at"]
+    return Finding(
+        told["rule"], told["device"], told["metric"], from_iso(told["since"]), from_iso(told["raised_at"]),
+        None if cleared is None else from_iso(cleared), told["first_value"], told["peak_value"],
+        tuple((from_iso(each["at"]), Priority(each["priority"])) for each in told["severities"]),
+    )  # fmt: skip

@@ -18,6 +18,7 @@ from rules.backtest import Backtest
 from rules.book import RuleBook
 from rules.calendar import Site
 from rules.declared import Declared
+from rules.explain import examine
 from rules.outcome import Edge, Rows, Transition
 from rules.rule import Priority
 
@@ -103,25 +104,55 @@ class Played:
 
 def play(scenario: Scenario) -> Played:
     """Run it and compare: the clock ticks at every instant the data or the rules need, and on to the end."""
-    registry = Registry()
-    for device in scenario.devices:
-        registry.put(device)
-    samples, impossible = _possible(scenario, registry)
-    samples = _with_doors(samples, registry)
-    for sample in samples:
-        for name in sample.values:
-            registry.series(_number(registry, sample.device), name)
-    history = Backtest(
-        scenario.book, registry, grid_tree=scenario.grid_tree, site=scenario.site, declared=scenario.declared
-    )
-    found: list[Transition] = []
-    # What comes as it is measured can be judged at once; before what comes late the clock has gone on.
-    for late, group in groupby(enumerate(samples), key=lambda each: each[1].arrives > each[1].at):
-        for part in [[each] for each in group] if late else [list(group)]:
-            found += history.clock(part[0][1].arrives)
-            found += history.feed(_rows(part, registry))
-    found += history.clock(scenario.end)
-    return Played(scenario, tuple(_compare(scenario, found)), impossible, history.skipped)
+    stage = _Stage(scenario)
+    found = stage.run(scenario.end)
+    return Played(scenario, tuple(_compare(scenario, found)), stage.impossible, stage.history.skipped)
+
+
+def why_missing(scenario: Scenario, line: Line) -> list[tuple[str, str]]:
+    """Why what was expected did not happen, Chinese and English, as the rule stood at that instant; empty where its
+    device is not known."""
+    wanted = line.expected
+    device = _only_subject(scenario, wanted) if wanted is not None else None
+    if wanted is None or device is None:
+        return []
+    stage = _Stage(scenario)
+    stage.run(wanted.at)
+    told = examine(stage.history.engine_of(wanted.rule), wanted.rule, device, wanted.at)["why"]
+    return [(str(each["zh"]), str(each["en"])) for each in told] if isinstance(told, list) else []
+
+
+def _only_subject(scenario: Scenario, wanted: Expected) -> str | None:
+    if wanted.device is not None or len(scenario.devices) != 1 or scenario.book.rules[wanted.rule].group is not None:
+        return wanted.device
+    return scenario.devices[0].id
+
+
+class _Stage:
+    """A scenario's devices and samples before an engine that knows nothing yet."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.registry = Registry()
+        for device in scenario.devices:
+            self.registry.put(device)
+        possible, self.impossible = _possible(scenario, self.registry)
+        self.samples = _with_doors(possible, self.registry)
+        for sample in self.samples:
+            for name in sample.values:
+                self.registry.series(_number(self.registry, sample.device), name)
+        self.history = Backtest(
+            scenario.book, self.registry, grid_tree=scenario.grid_tree, site=scenario.site, declared=scenario.declared
+        )
+
+    def run(self, until: int) -> list[Transition]:
+        """What comes as it is measured can be judged at once; before what comes late the clock has gone on."""
+        found: list[Transition] = []
+        come = ((n, sample) for n, sample in enumerate(self.samples) if sample.arrives <= until)
+        for late, group in groupby(come, key=lambda each: each[1].arrives > each[1].at):
+            for part in [[each] for each in group] if late else [list(group)]:
+                found += self.history.clock(part[0][1].arrives)
+                found += self.history.feed(_rows(part, self.registry))
+        return [*found, *self.history.clock(until)]
 
 
 def _number(registry: Registry, device: str) -> int:

@@ -133,7 +133,7 @@ def site(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("example", examples("init", "backtest"))
+@pytest.mark.parametrize("example", [e for e in examples("init", "backtest", "suggest") if "--from" not in e])
 def test_an_example_that_needs_no_service(example: str, site: Path) -> None:
     done = run(example, site)
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,10 @@ from gridwhistle.cli import app
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).parent / "gridwhistle"
-COMMANDS = ("demo", "run", "simulate", "replay", "backtest", "users", "init", "check", "doctor")
+COMMANDS = (
+    "demo", "run", "simulate", "replay", "test-rules", "backtest", "suggest", "explain", "users", "init", "check",
+    "doctor",
+)  # fmt: skip
 
 
 def call(*arguments: object) -> Result:

@@ -44,7 +44,7 @@ def backtested(rules: Path, csv: Path, mapped: Path, *more: object) -> list[Alar
     found = call("backtest", "--rules", rules, "--csv", csv, "--mapping", mapped, "--json", *more)
     assert found.exit_code == 0, found.output
     answer = json.loads(found.stdout)
-    assert set(answer) == {"readings", "alarms"}
+    assert set(answer) == {"readings", "alarms", "review", "against_review", "comparison"}
     alarms: list[Alarm] = answer["alarms"]
     return alarms
 
@@ -93,7 +93,7 @@ def test_one_flood_at_the_recorded_river(shared: Path, tmp_path: Path) -> None:
     assert alarm == {
         "rule": "the-rule", "device": "hebden-bridge", "metric": "level", "since": "2025-09-12T07:00:00Z",
         "raised_at": "2025-09-12T07:00:00Z", "cleared_at": "2025-09-12T14:45:00Z", "first_value": 0.203,
-        "peak_value": 0.289,
+        "peak_value": 0.289, "severities": [{"at": "2025-09-12T07:00:00Z", "priority": "high"}],
     }  # fmt: skip
 
 
