@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import Connection
 
-from alerts.alarms import SEVERITY_ACTS
+from alerts.alarms import SEVERITY_ACTS, Happening
 from alerts.refusals import NotFound
 from console.board import Row, board_after, peak_of, row_of, sees, words_of
 from console.pages import done, page_or_part, part
 from console.places import read_places
 from console.reasons import raw_cause
+from console.subjects import MANY, Member, children_of, members_of, suppressed_note
 from console.texts import say, say_or
 from console.visits import Posted, Signed, SignedVisit, is_fragment
 from console.words import severities
 from devices.instants import HOUR, MINUTE
 from flow import desk
 from rules.rule import Priority
-from store.records.alarms import AlarmHistoryRow, AlarmRow, OccurrenceRow, alarm_history, get_alarm, list_occurrences
+from store.records.alarms import (
+    AlarmHistoryRow,
+    AlarmRow,
+    OccurrenceRow,
+    Parent,
+    alarm_history,
+    find_alarm,
+    get_alarm,
+    list_occurrences,
+    suppressed_under,
+)
 from store.records.orders import states_of
 
 router = APIRouter()
@@ -72,6 +84,9 @@ class AlarmPage:
     raised: Sequence[Raised]
     raised_count: int
     cause: str
+    members: Sequence[Member]
+    of: int
+    parent: Parent | None
     path: str
     shelve_spans: Sequence[int] = SHELVE_SPANS
 
@@ -89,20 +104,43 @@ def alarm_page(visit: SignedVisit, number: int) -> AlarmPage:
         start = max(0, latest - 30 * 24 * HOUR)
         found = list_occurrences(tx, alarm=number, start=start, include_service=True, limit=500).items
         states = states_of(tx, {alarm.order} if alarm.order is not None else set())
+        children = children_of(visit, suppressed_under(tx, [number], limit=MANY)) if alarm.suppresses else {}
+        names = _parents(tx, visit, history)
+    row = row_of(visit, alarm, places, order_state=states.get(alarm.order or 0))
     return AlarmPage(
-        row=row_of(visit, alarm, places, order_state=states.get(alarm.order or 0)),
+        row=replace(row, children=children.get(number, ())),
         kind=alarm.kind,
         rule_text=alarm.rule_text,
-        history=[_line(visit, line) for line in reversed(history)],
+        history=[_line(visit, line, names) for line in reversed(history)],
         raised=[_raised(visit, alarm, o) for o in reversed(found[-_MOST_OCCURRENCES:])],
         raised_count=alarm.raised_count,
         cause=raw_cause(alarm.rule, alarm.occurrence.reason) if alarm.occurrence else "",
+        members=members_of(visit, alarm),
+        of=_of(alarm),
+        parent=alarm.suppressed_by,
         path=f"/alarms/{number}",
     )
 
 
-def _line(visit: SignedVisit, row: AlarmHistoryRow) -> Line:
-    language = visit.language
+def _of(alarm: AlarmRow) -> int:
+    of = alarm.occurrence.reason.get("of") if alarm.occurrence is not None else None
+    return of if isinstance(of, int) else 0
+
+
+def _parents(tx: Connection, visit: SignedVisit, history: Sequence[AlarmHistoryRow]) -> dict[str, str]:
+    """What held it back, as the history has it and as people call it."""
+    named = {row.why for row in history if row.act == Happening.SUPPRESSED and row.why}
+    found: dict[str, str] = {}
+    for why in named:
+        rule, _, subject = why.partition(" ")
+        parent = find_alarm(tx, rule, subject)
+        if parent is not None:
+            found[why] = suppressed_note(visit, parent.as_parent())
+    return found
+
+
+def _line(visit: SignedVisit, row: AlarmHistoryRow, parents: Mapping[str, str]) -> Line:
+    language, why = visit.language, row.why or ""
     service = row.by == "service"
     names = [say_or(language, f"alarm.{state}", state) for state in (row.from_state, row.to_state) if state]
     return Line(
@@ -110,7 +148,7 @@ def _line(visit: SignedVisit, row: AlarmHistoryRow) -> Line:
         what=say_or(language, f"chain.{row.act}", row.act),
         by=say(language, "role.service") if service else row.by,
         states=" → ".join(names) if row.from_state != row.to_state else "",
-        why=severities(row.why or "", language) if row.act in SEVERITY_ACTS else row.why or "",
+        why=severities(why, language) if row.act in SEVERITY_ACTS else parents.get(why, why),
         service=service,
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
+from sqlalchemy import Connection
 
 from alerts.alarms import AlarmState
 from alerts.orders import OrderState
@@ -17,19 +18,23 @@ from console.pages import done, page_or_part, part
 from console.places import Choice, Places, device_name, is_personal, read_places
 from console.reasons import explain
 from console.standing import UNACKNOWLEDGED, Counts, count, standing_of
+from console.subjects import Child, children_of, members_note, suppressed_note
 from console.texts import Language, say
 from console.visits import Posted, Signed, SignedVisit, is_fragment, safe_path
 from console.words import metric_of, moment, quantity
+from devices.subjects import is_group
 from flow import desk
 from rules.rule import Priority
-from store.records.alarms import AlarmRow, OccurrenceRow, counts_standing, list_alarms, standing
+from store.records.alarms import AlarmRow, OccurrenceRow, counts_standing, list_alarms, standing, suppressed_under
 from store.records.orders import states_of
 
 router = APIRouter()
 
 # A board longer than this is not read any more; the filter is.
 MOST_ROWS = 200
-SHOWS = ("", "unacknowledged", "shelved")
+# Alarms held back that are named below the one that holds them back; its own page names all.
+MOST_CHILDREN = 20
+SHOWS = ("", "unacknowledged", "shelved", "suppressed", "early")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One alarm as the desk sees it. `notes` are lines about who did what; `ended` None: it stands."""
+    """One alarm as the desk sees it. `notes` are lines about who did what; `ended` None: it stands; `early`: it is a
+    forecast. `suppresses` alarms are held back by this one, `children` are the first of them."""
 
     id: int
     rule: str
@@ -71,6 +77,9 @@ class Row:
     can_shelve: bool
     can_unshelve: bool
     can_comment: bool
+    early: bool
+    suppresses: int
+    children: Sequence[Child] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,8 @@ class Board:
     total: int
     unacknowledged: int
     shelved: int
+    suppressed: int
+    early: int
     grids: Sequence[Choice]
     can_acknowledge: bool
     selectable: int
@@ -112,9 +123,12 @@ def board_of(visit: SignedVisit, wanted: Filter) -> Board:
         counted = counts_standing(tx)
         everything = standing(tx)
         shelved = list_alarms(tx, state=AlarmState.SHLVD, limit=MOST_ROWS).items
-        found = [a for a in (shelved if wanted.show == "shelved" else everything) if _wanted(a, wanted, places)]
+        suppressed = [a for a in list_alarms(tx, state=AlarmState.DSUPR, limit=MOST_ROWS).items if a.active]
+        shown = {"shelved": shelved, "suppressed": suppressed}.get(wanted.show, everything)
+        found = [a for a in shown if _wanted(a, wanted, places)]
         seen = [a for a in found if sees(visit, a)]
         states = states_of(tx, {a.order for a in seen[:MOST_ROWS] if a.order is not None})
+        children = _children(tx, visit, seen)
     counts = count(counted, [a for a in everything if a.priority is not Priority.NOTICE])
     rows = [row_of(visit, alarm, places, order_state=states.get(alarm.order or 0)) for alarm in seen[:MOST_ROWS]]
     return Board(
@@ -122,22 +136,31 @@ def board_of(visit: SignedVisit, wanted: Filter) -> Board:
         show=wanted.show,
         priority=wanted.priority,
         grid=wanted.grid,
-        rows=rows,
+        rows=[replace(row, children=children.get(row.id, ())) for row in rows],
         more=len(seen) - len(rows),
         personal=personal_counts(visit, [a for a in found if not sees(visit, a)], places),
         counts=counts,
         total=sum(counted.values()),
         unacknowledged=counts.unacknowledged,
         shelved=len(shelved),
+        suppressed=len(suppressed),
+        early=sum(a.early for a in everything),
         grids=places.choices(),
         can_acknowledge=visit.allows("alarm.acknowledge"),
         selectable=sum(row.can_acknowledge for row in rows),
     )
 
 
+def _children(tx: Connection, visit: SignedVisit, seen: Sequence[AlarmRow]) -> dict[int, list[Child]]:
+    parents = [alarm.id for alarm in seen if alarm.suppresses]
+    found = children_of(visit, suppressed_under(tx, parents, limit=MOST_ROWS)) if parents else {}
+    return {parent: children[:MOST_CHILDREN] for parent, children in found.items()}
+
+
 def row_of(visit: SignedVisit, alarm: AlarmRow, places: Places, *, order_state: OrderState | None = None) -> Row:
     shelved = alarm.state is AlarmState.SHLVD
     occurrence = alarm.occurrence
+    of_a_device = bool(alarm.kind) and not is_group(alarm.device)
     return Row(
         id=alarm.id,
         rule=alarm.rule,
@@ -146,8 +169,8 @@ def row_of(visit: SignedVisit, alarm: AlarmRow, places: Places, *, order_state: 
         notes=_notes(visit, alarm),
         device=alarm.device,
         device_name=_device_name(visit, alarm),
-        has_device=bool(alarm.kind),
-        grid_name=places.name(alarm.grid, visit.language) if alarm.kind else "",
+        has_device=of_a_device,
+        grid_name=places.name(alarm.grid, visit.language) if of_a_device else "",
         priority=alarm.priority,
         state=alarm.state,
         raised_at=occurrence.raised_at if occurrence else alarm.changed_at,
@@ -157,9 +180,11 @@ def row_of(visit: SignedVisit, alarm: AlarmRow, places: Places, *, order_state: 
         order=alarm.order,
         order_state=order_state or "",
         can_acknowledge=alarm.state in UNACKNOWLEDGED and visit.allows("alarm.acknowledge"),
-        can_shelve=not shelved and visit.allows("alarm.shelve"),
+        can_shelve=alarm.state not in {AlarmState.SHLVD, AlarmState.DSUPR} and visit.allows("alarm.shelve"),
         can_unshelve=shelved and visit.allows("alarm.unshelve"),
         can_comment=visit.allows("alarm.comment"),
+        early=alarm.early,
+        suppresses=alarm.suppresses,
     )
 
 
@@ -181,10 +206,10 @@ def words_of(visit: SignedVisit, alarm: AlarmRow, reason: Mapping[str, object]) 
 
 
 def personal_counts(visit: SignedVisit, alarms: Sequence[AlarmRow], places: Places) -> list[PersonalCount]:
-    """By grid. Notices are left out: they would tell when a door opens."""
+    """By grid. Notices are left out: they would tell when a door opens. So are forecasts, which are no alarm."""
     by_grid: dict[str | None, list[Priority]] = {}
     for alarm in alarms:
-        if alarm.priority is not Priority.NOTICE:
+        if alarm.priority is not Priority.NOTICE and not alarm.early:
             by_grid.setdefault(alarm.grid, []).append(alarm.priority)
     order = list(Priority)
     return [
@@ -208,13 +233,15 @@ def sees(visit: SignedVisit, alarm: AlarmRow) -> bool:
 def _wanted(alarm: AlarmRow, wanted: Filter, places: Places) -> bool:
     if wanted.show == "unacknowledged" and alarm.state not in UNACKNOWLEDGED:
         return False
+    if wanted.show == "early" and not alarm.early:
+        return False
     if wanted.priority and alarm.priority != wanted.priority:
         return False
     return not wanted.grid or alarm.grid in places.under(wanted.grid)
 
 
 def _device_name(visit: SignedVisit, alarm: AlarmRow) -> str:
-    if not alarm.kind:
+    if not alarm.kind and not is_group(alarm.device):
         return say(visit.language, "board.installation")
     return device_name(visit, alarm.device, alarm.device_name, alarm.kind)
 
@@ -222,8 +249,10 @@ def _device_name(visit: SignedVisit, alarm: AlarmRow) -> str:
 def _notes(visit: SignedVisit, alarm: AlarmRow) -> list[str]:
     """What has happened since it was raised."""
     language, zone, now = visit.language, visit.installation.zone, visit.now
-    notes: list[str] = []
     occurrence = alarm.occurrence
+    notes = [members] if (members := members_note(visit, alarm)) else []
+    if alarm.suppressed_by is not None:
+        notes.append(suppressed_note(visit, alarm.suppressed_by))
     if occurrence is not None and occurrence.cleared_at is not None:
         notes.append(say(language, "board.cleared_at", at=moment(occurrence.cleared_at, zone, now)))
     if occurrence is not None and occurrence.peak_value != occurrence.first_value:

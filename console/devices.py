@@ -35,15 +35,15 @@ from devices.kinds import KINDS
 from devices.registry import EVENT, Device, DeviceStatus
 from flow.ledger import COLUMNS
 from flow.persons import see_person
+from rules.book import SILENCE
 from rules.rule import Priority
-from store.records.alarms import AlarmRow, list_alarms, standing
+from store.records.alarms import AlarmRow, list_alarms, silent_devices, standing
 from store.records.devices import get_device, online_of
 
 router = APIRouter()
 
 MOST_ROWS = 200
 _VALUES_IN_LIST = 3
-_SILENCE = "gw-silence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class PersonPage:
 def devices_of(visit: SignedVisit, *, kind: str, grid: str, find: str) -> Devices:
     with visit.installation.records.connect() as tx:
         places, online = read_places(tx), online_of(tx)
-        alarms, paused = standing(tx), paused_now(tx, visit)
+        alarms, silent, paused = standing(tx, early=False), silent_devices(tx), paused_now(tx, visit)
     active = [d for d in visit.installation.registry.devices if d.status is DeviceStatus.ACTIVE]
     within = places.under(grid) if grid else None
     wanted = [
@@ -156,7 +156,6 @@ def devices_of(visit: SignedVisit, *, kind: str, grid: str, find: str) -> Device
         and (within is None or d.grid in within)
         and (not find or find.lower() in d.id or (not is_personal(d.kind) and find.lower() in d.name.lower()))
     ]
-    silent = {alarm.device for alarm in alarms if alarm.rule == _SILENCE and alarm.active}
     listed = [d for d in wanted if not is_personal(d.kind) or visit.allows("person.see")]
     worst = _worst(alarms)
     listed.sort(key=lambda d: (_rank(worst.get(d.id)), d.id))
@@ -191,7 +190,7 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
     alarms = [a for a in found if a.state is not AlarmState.NORM]
     latest = installation.latest().of(device.number)
     heard = max((row[0] for row in latest.values()), default=None)
-    silent = {a.device for a in alarms if a.rule == _SILENCE and a.active}
+    silent = {a.device for a in found if a.rule == SILENCE and a.active}
     metrics = [] if hidden else charted(device, list(latest))
     values = values_of(visit, device, metrics if personal else None)
     return DevicePage(

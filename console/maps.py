@@ -77,7 +77,7 @@ def map_data(visit: SignedVisit) -> dict[str, object]:
     with visit.installation.records.connect() as tx:
         places, by_grid = read_places(tx), standing_by_grid(tx)
         worst: dict[str, Priority] = {}
-        for alarm in standing(tx, notices=False):
+        for alarm in standing(tx, notices=False, early=False):
             worst.setdefault(alarm.device, alarm.priority)
     lines = {line.id: line for line in lines_of(visit, places, by_grid)}
     drawn = _drawn(places)

@@ -12,6 +12,7 @@ from console.texts import Language, say
 from console.visits import Visit
 from devices.kinds import KINDS
 from devices.registry import Device
+from devices.subjects import grid_of, is_group
 from devices.town import Grid
 from store.records.devices import list_grids
 
@@ -75,7 +76,10 @@ def is_personal(kind: str) -> bool:
 
 
 def device_name(visit: Visit, device: str, name: str, kind: str) -> str:
-    """What a device is called in a list: a personal one by its id, for the name given to it is often the elder's."""
+    """What a device is called in a list: a personal one by its id, for the name given to it is often the elder's.
+    Several at once are called by their grid or by what they have in common."""
+    if is_group(device):
+        return say(visit.language, "subject.grid" if grid_of(device) else "subject.group", name=name)
     if is_personal(kind):
         return f"{say(visit.language, 'personal.device')} {device}"
     return name or device

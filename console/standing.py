@@ -47,8 +47,9 @@ def ill_parts(visit: Visit) -> list[str]:
 
 
 def count(standing_now: dict[Priority, int], rows: Sequence[AlarmRow]) -> Counts:
-    """`rows` are the worst of those standing; unacknowledged ones come before the others of their priority."""
-    waiting = [row for row in rows if row.state in UNACKNOWLEDGED]
+    """`rows` are the worst of those standing; unacknowledged ones come before the others of their priority. What is
+    only forecast is not counted and not heard."""
+    waiting = [row for row in rows if row.state in UNACKNOWLEDGED and not row.early]
     by_priority = [(p, standing_now[p], sum(row.priority is p for row in waiting)) for p in Priority]
     loud = [
         f"{row.id}-{row.occurrence.id if row.occurrence else 0}"

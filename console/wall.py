@@ -20,7 +20,7 @@ from console.pumps import pumps_of
 from console.standing import Counts, count, ill_parts
 from console.visits import Signed, SignedVisit, is_fragment
 from devices.registry import DeviceStatus
-from store.records.alarms import counts_standing, standing
+from store.records.alarms import counts_standing, silent_devices, standing
 from store.records.devices import online_of
 from store.records.orders import count_overdue, counts_by_state, counts_by_step
 
@@ -54,7 +54,7 @@ def wall_of(visit: SignedVisit) -> Wall:
     """A wall hangs where everybody sees it: a handler's own rights do not count on it."""
     visit = replace(visit, actor=replace(visit.actor, role=Role.VIEWER, read_only=True))
     with visit.installation.records.connect() as tx:
-        places, online = read_places(tx), online_of(tx)
+        places, online, silent = read_places(tx), online_of(tx), silent_devices(tx)
         found = standing(tx, notices=False)
         counts = replace(count(counts_standing(tx), found), ill=ill_parts(visit))
         steps, overdue = counts_by_step(tx), count_overdue(tx)
@@ -66,7 +66,6 @@ def wall_of(visit: SignedVisit) -> Wall:
     public = [a for a in found if not is_personal(a.kind)]
     personal = personal_counts(visit, [a for a in found if is_personal(a.kind)], places)
     active = [d for d in visit.installation.registry.devices if d.status is DeviceStatus.ACTIVE]
-    silent = {a.device for a in found if a.rule == "gw-silence" and a.active}
     latest = visit.installation.latest()
     heard = [
         presence_of(d, max((v[0] for v in latest.of(d.number).values()), default=None), silent=silent, online=online)

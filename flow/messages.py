@@ -120,6 +120,8 @@ def alarm_raised(
     alarm's own."""
     severity = priority or alarm.priority
     zh, en = PRIORITY_NAMES[severity]
+    if alarm.early:
+        zh, en = f"预见·{zh}", f"early, {en}"
     more_zh, more_en = _AGAIN_WORDS[again.partition(":")[0]]
     place_zh, place_en = place_names(alarm, device)
     return Message(

@@ -17,7 +17,7 @@ from alerts.roles import Actor
 from devices.batch import Batch, EventRow
 from devices.instants import DAY
 from devices.registry import DeviceStatus, Registry
-from flow.alarms import record_transitions, update_peaks
+from flow.alarms import record_transitions, review_suppression, update_peaks
 from flow.appender import Appender
 from flow.judging import DERIVED, Judged, judge
 from flow.ledger import add_to_table, correction
@@ -153,6 +153,7 @@ class Settler:
             if by is not None:
                 write_audit(tx, now, by, "rules_reloaded", subject="rules", why=f"{len(book.rules)}")
             self._record(tx, outcome.transitions, now)
+            review_suppression(tx, now=now, registry=self.memory.registry, rulebook=book)
         self.book = book
         self.memory.engine.adopt(outcome)
         self.snapshot()

@@ -15,6 +15,7 @@ from alerts.alarms import STANDING, AlarmState
 from alerts.refusals import Invalid
 from alerts.service_rules import PREFIX
 from devices.subjects import grid_of, is_group, tag_of
+from rules.book import SILENCE
 from rules.rule import Priority
 from store.records.pages import Page, decode_cursor, page_of
 from store.records.tables import alarm_history as history
@@ -93,6 +94,10 @@ class AlarmRow:
     suppresses: int
     occurrence: OccurrenceRow | None
 
+    def as_parent(self) -> Parent:
+        """As those that it holds back see it."""
+        return Parent(self.id, self.rule, self.rule_zh, self.rule_en, self.device, self.device_name, self.kind)
+
 
 @dataclass(frozen=True, slots=True)
 class AlarmHistoryRow:
@@ -131,12 +136,14 @@ _KIND = func.coalesce(devices.c.kind, alarms.c.kind, "")
 
 
 def standing(
-    tx: Connection, *, grid: Collection[str] | None = None, limit: int = 500, notices: bool = True
+    tx: Connection, *, grid: Collection[str] | None = None, limit: int = 500, notices: bool = True, early: bool = True
 ) -> list[AlarmRow]:
     """The board: worst priority first, unacknowledged first, oldest first."""
     query = _narrowed(_alarms().where(alarms.c.state.in_(STANDING)), grid=grid)
     if not notices:
         query = query.where(alarms.c.priority != Priority.NOTICE)
+    if not early:
+        query = query.where(~alarms.c.early)
     query = query.order_by(_RANK, _SEEN, occurrences.c.raised_at, alarms.c.id).limit(limit)
     return [_alarm(row) for row in tx.execute(query)]
 
@@ -167,6 +174,12 @@ def list_alarms(
     return page_of([_alarm(row) for row in tx.execute(query)], limit, lambda alarm: [alarm.changed_at, alarm.id])
 
 
+def silent_devices(tx: Connection) -> frozenset[str]:
+    """Whose silence stands, whether anybody is told of it or not: shelved, or held back by the alarm of a gateway."""
+    query = select(alarms.c.device).where(alarms.c.rule == SILENCE, alarms.c.active)
+    return frozenset(tx.execute(query).scalars())
+
+
 def suppressed_under(tx: Connection, parents: Collection[int], *, limit: int) -> list[AlarmRow]:
     """What stands and is held back by one of these alarms, worst first."""
     query = _alarms().where(alarms.c.suppressed_by.in_(parents), alarms.c.active)
@@ -175,6 +188,12 @@ def suppressed_under(tx: Connection, parents: Collection[int], *, limit: int) ->
 
 def get_alarm(tx: Connection, alarm: int) -> AlarmRow | None:
     row = tx.execute(_alarms().where(alarms.c.id == alarm)).one_or_none()
+    return None if row is None else _alarm(row)
+
+
+def find_alarm(tx: Connection, rule: str, device: str) -> AlarmRow | None:
+    """Of this rule about this device, or about several."""
+    row = tx.execute(_alarms().where(alarms.c.rule == rule, alarms.c.device == device)).one_or_none()
     return None if row is None else _alarm(row)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class SmallCentre:
     limits: Limits = field(default_factory=lambda: Limits(ClockLimits(5 * MINUTE, 7 * DAY), 1 << 30, 1000))
     now: int = START
     store: type[DuckDBReadings] = DuckDBReadings
+    town: Mapping[str, str] = field(default_factory=lambda: TOWN)
 
     def start(self) -> SmallCentre:
         self.folder.mkdir(exist_ok=True)
@@ -62,7 +64,7 @@ class SmallCentre:
         migrate(path)
         self.records: Engine = open_records(path)
         self.readings = self.store(self.folder / "readings.duckdb")
-        town: Town = read_town(TOWN)
+        town: Town = read_town(self.town)
         self.settler: Settler = start_settler(
             self.records, self.readings, book=load({"rules.yaml": self.rules}), town=town, limits=self.limits,
             now=self.now,
