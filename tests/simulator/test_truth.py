@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from devices.instants import MINUTE, from_iso, to_iso
+from devices.registry import Dated
 from simulator.truth import Expectation, Recorder, compare
 from simulator.world import Sample
 from tests.simulator.township import qidu
@@ -101,3 +104,17 @@ def test_old_copies_and_gaps_count_for_nothing() -> None:
     assert found(broken, 7) == []
     held = feed(*[pump(m, level=3, mains_ok=False) for m in (0, 1, 2)])
     assert found(held, 7) == [("pump-mains-lost", 2.0, True)]
+
+
+def test_a_dated_threshold_is_that_of_the_instant() -> None:
+    """Its limit falls to 3.2 at the fifth minute; 3.3 m is too much from then on."""
+    town = qidu()
+    pump_liuwan = town.devices["pump-liuwan"]
+    dated = (Dated(3.5, T - MINUTE), Dated(3.2, T + 5 * MINUTE))
+    device = pump_liuwan.model_copy(update={"attributes": {**pump_liuwan.attributes, "inside_limit_level": dated}})
+    recorder = Recorder(replace(town, devices={**town.devices, "pump-liuwan": device}))
+    recorder.clock(T)
+    for minute in range(1, 9):
+        recorder.message(pump(minute, level=3.3))
+    raised = [(rule, minute) for rule, minute, _ in found(recorder, 9) if "inside" in rule]
+    assert [minute for _, minute in raised] == [5]
