@@ -6,7 +6,7 @@ What is asked runs beside everything else, one piece a person (`flow.trials`); i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path
 from pydantic import Field
@@ -15,10 +15,9 @@ from alerts.roles import Actor
 from api.caller import Here, may
 from api.problems import describe
 from api.shapes import In, Instant, InstantGiven, Line, Out
-from flow.installation import Installation
 from flow.suggesting import suggest_from_history
 from flow.trials import Trial, TrialState
-from flow.trying import RUNNING, Question, Running, Tried, answer, prepare
+from flow.trying import RUNNING, Question, Running, Tried, prepare, start_trial
 from rules.review import as_json
 from rules.suggest import Suggestion
 
@@ -149,7 +148,7 @@ def start_backtest(here: Here, caller: Trier, given: BacktestWanted) -> Backtest
         only=None if given.only is None else frozenset(given.only),
     )
     trial = prepare(here, question)
-    return _backtest(_start(here, caller, "backtest", lambda told: answer(here, trial, told)))
+    return _backtest(start_trial(here, caller, trial))
 
 
 @router.get("/rules/backtest/{trial_id}", summary="A trial and its result / 试算结果", responses=describe(404, 422))
@@ -170,7 +169,7 @@ def cancel_backtest(here: Here, _caller: Trier, trial_id: TrialId) -> BacktestJo
 def start_suggestion(here: Here, caller: Trier, given: SuggestionWanted) -> SuggestionJob:
     """The smallest `for` or band that removes chattering from a rule that runs, and what it would have cost."""
     work = suggest_from_history(here, rule=given.rule, start=given.start, end=given.end, devices=given.devices)
-    return _suggestion(_start(here, caller, "suggest", work))
+    return _suggestion(here.trials.start(caller, here.wall, "suggest", work))
 
 
 @router.get("/rules/suggest/{trial_id}", summary="A suggestion / 建议结果", responses=describe(404, 422))
@@ -185,10 +184,6 @@ def cancel_suggestion(here: Here, _caller: Trier, trial_id: TrialId) -> Suggesti
 
 def _files(given: str | Mapping[str, str] | None, name: str) -> Mapping[str, str] | None:
     return {name: given} if isinstance(given, str) else given
-
-
-def _start(here: Installation, actor: Actor, kind: Literal["backtest", "suggest"], work: Any) -> Trial:
-    return here.trials.start(actor, here.wall, kind, work)
 
 
 def _backtest(trial: Trial) -> BacktestJob:

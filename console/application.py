@@ -19,12 +19,32 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alerts.refusals import Invalid, NotAllowed, NotFound, Refusal
-from console import account, alarm, board, devices, events, intake, maps, modes, order, orders, pumps, wall
+from console import (
+    account,
+    alarm,
+    board,
+    devices,
+    events,
+    intake,
+    maps,
+    modes,
+    order,
+    orders,
+    pumps,
+    review,
+    rules,
+    trying,
+    wall,
+    why,
+)
 from console.pages import STATIC, refusal
 from console.visits import visit_of
 from flow.installation import Installation
 
-ROUTERS: Final = (account, board, alarm, pumps, orders, order, devices, intake, modes, maps, wall, events)
+# `why` before `alarm`, which takes every other address below an alarm's.
+ROUTERS: Final = (
+    account, board, why, alarm, pumps, orders, order, devices, intake, modes, maps, rules, review, trying, wall, events,
+)  # fmt: skip
 # Forms of the console carry a title and a description; nothing longer belongs here.
 MAX_BODY: Final = 64 * 1024
 # Hashing a password takes 19 MiB and a core; more at once would keep the pages waiting.

@@ -30,7 +30,7 @@ STATIC: Final = HERE / "static"
 # The order of the tabs is the order of a flood night; the phone's dock shows the first four.
 TABS: Final = (
     ("board", "/"), ("pumps", "/pumps"), ("orders", "/orders"), ("devices", "/devices"),
-    ("map", "/map"), ("intake", "/intake"), ("modes", "/modes"), ("wall", "/wall"),
+    ("map", "/map"), ("intake", "/intake"), ("modes", "/modes"), ("rules", "/rules"), ("wall", "/wall"),
 )  # fmt: skip
 # Texts that the scripts of the pages need.
 _CLIENT_TEXTS: Final = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from devices.registry import Device
 from flow.installation import Installation
 from flow.trying import grid_tree
@@ -18,6 +20,15 @@ def subjects(here: Installation, rule: Rule) -> dict[str, tuple[int, ...]]:
     if rule.group is not None:
         return members_of(rule, numbers, here.registry, tree)
     return {here.registry.devices[number].id: (number,) for number in numbers}
+
+
+def applied(here: Installation, rules: Iterable[Rule]) -> dict[str, int]:
+    """To how many devices each rule applies."""
+    tree, table = grid_tree(here), columns(here.registry)
+    found: dict[str, int] = {}
+    for part in parts_of({rule.id: rule for rule in rules}).values():
+        found[part.owner.id] = max(found.get(part.owner.id, 0), len(matching(part.rule, table, tree)))
+    return found
 
 
 def subject_of(here: Installation, rule: Rule, name: str) -> tuple[str, tuple[Device, ...]] | None:

@@ -46,6 +46,11 @@ def told_by_records(
         return
     if recorded.raised_at == recorded.cleared_at == instant:
         yield Reason("momentary", "告警此刻触发，随即解除", "raised at this instant and over with it")
+    elif recorded.raised_at is not None and recorded.cleared_at is not None:
+        raised, cleared = local(here, recorded.raised_at), local(here, recorded.cleared_at)
+        yield Reason(
+            "cleared", f"上一次告警 {raised} 触发，{cleared} 解除", f"last raised at {raised}, cleared at {cleared}"
+        )
     if recorded.stands and recorded.raised_at is not None and state != "firing":
         at = local(here, recorded.raised_at)
         yield Reason("stands", f"告警自 {at} 起一直未解除", f"the alarm has stood since {at}")

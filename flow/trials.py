@@ -45,11 +45,13 @@ class _Stopped(Exception):
 
 @dataclass
 class Trial:
-    """`progress` 0 to 1; `result` of the work once DONE; `refusal` why it FAILED; `finished_at` on the wall."""
+    """`asked` what its owner wants to know; `progress` 0 to 1; `result` of the work once DONE; `refusal` why it FAILED;
+    `finished_at` on the wall."""
 
     id: str
     owner: str
     kind: str
+    asked: Any
     asked_at: int
     state: TrialState = TrialState.WAITING
     progress: float = 0.0
@@ -73,7 +75,9 @@ class Trials:
         self._lock = threading.Lock()
         self._trials: dict[str, Trial] = {}
 
-    def start(self, actor: Actor, wall: Callable[[], int], kind: str, work: Callable[[Told], Any]) -> Trial:
+    def start(
+        self, actor: Actor, wall: Callable[[], int], kind: str, work: Callable[[Told], Any], *, asked: Any = None
+    ) -> Trial:
         """Raises Conflict while another of this person's is unfinished."""
         with self._lock:
             self._forget(wall())
@@ -84,7 +88,7 @@ class Trials:
                 raise Conflict("trial_unfinished", zh, en)
             for old in mine[: max(0, len(mine) - MOST_KEPT + 1)]:
                 del self._trials[old.id]
-            trial = Trial(secrets.token_hex(8), actor.name, kind, wall())
+            trial = Trial(secrets.token_hex(8), actor.name, kind, asked, wall())
             self._trials[trial.id] = trial
         self._pool.submit(self._run, trial, wall, work)
         return trial

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from alerts.refusals import Invalid, NotFound
+from alerts.roles import Actor
 from devices.documents import DocumentError
 from devices.instants import DAY, HOUR, MINUTE
 from devices.registry import Device, DeviceStatus
@@ -19,6 +20,7 @@ from flow.installation import Installation
 from flow.reach import reach
 from flow.reloading import wrong_rules
 from flow.trials import Told
+from flow.trials import Trial as Job
 from rules.backtest import Backtest, Finding
 from rules.binding import columns, matching
 from rules.book import RuleBook, load
@@ -32,6 +34,7 @@ from store.records.devices import list_grids
 
 Running = Literal["running"]
 RUNNING: Running = "running"
+BACKTEST = "backtest"
 # Alarms that one book may raise in a trial: a rule that raises more is no rule, and its list would fill the memory.
 MOST_ALARMS = 200_000
 _SHORTEST_LEAD, _LONGEST_LEAD = HOUR, 31 * DAY
@@ -93,6 +96,11 @@ def prepare(here: Installation, question: Question) -> Trial:
     history = choose(here.registry, devices, series_read(rules), lead)
     check_size(history, question.start, question.end)
     return Trial(question, books, history, lead, tree)
+
+
+def start_trial(here: Installation, actor: Actor, trial: Trial) -> Job:
+    """Raises Conflict while another of this person's is unfinished."""
+    return here.trials.start(actor, here.wall, BACKTEST, lambda told: answer(here, trial, told), asked=trial)
 
 
 def answer(here: Installation, trial: Trial, told: Told) -> Tried:

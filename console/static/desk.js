@@ -140,10 +140,11 @@ for (const name of ["htmx:error", "htmx:response:error"]) {
 }
 
 // What was typed into a form stays through every refresh of the page (its fields and open folds are left alone), and goes
-// when the act is done.
+// when the act is done; a form that is worked on again and again keeps what it holds (data-keep).
 document.addEventListener("htmx:after:request", ({ detail: { ctx } }) => {
   if (ctx.request.method === "GET" || !ctx.response || ctx.response.status >= 400) return;
   const form = ctx.sourceElement.closest?.("form");
+  if (form?.hasAttribute("data-keep")) return;
   form?.reset();
   const fold = form?.closest("details");
   if (fold) fold.open = false;
