@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from devices.instants import MINUTE
 from rules import history as pool
 from rules.history import History, first_after, stretches
+from rules.windows import fold, open_windows
 
 SPANS = (0, 1, 5 * MINUTE, 60 * MINUTE)
 
@@ -104,3 +105,13 @@ def test_first_after_is_a_search_in_every_stretch(lists: list[list[int]], limit:
     found = first_after(at, stop - sizes, stop, np.full(len(lists), limit))
     assert (found - (stop - sizes)).tolist() == [sum(x <= limit for x in one) for one in lists]
     assert stretches(stop - sizes, stop).tolist() == list(range(int(stop[-1])))
+
+
+def test_tenths_add_up_as_a_rain_gauge_counts_them() -> None:
+    history = kept((60 * MINUTE,))
+    give(history, [(0, minute, 0.1) for minute in range(1, 51)])
+    start, stop = history.start[:1], history.end[:1]
+    now, span = np.array([50 * MINUTE]), np.array([60 * MINUTE])
+    windows = open_windows(history, start, stop, now, span, span)
+    assert fold("sum", windows)[0] == 5.0
+    assert fold("avg", windows)[0] == 0.1
