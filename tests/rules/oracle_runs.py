@@ -22,6 +22,7 @@ from rules.engine import Engine, Outcome, Rows
 from tests.rules.desk import START
 from tests.rules.oracle import Oracle
 from tests.rules.oracle_groups import Told
+from tests.rules.oracle_machine import Edge
 
 STEP = 15_000_000
 MANY = settings(
@@ -76,7 +77,7 @@ class Town:
 
 def book(**conditions: Sequence[str]) -> RuleBook:
     """Rules of each kind of device, written "<when> ; for 1m ; clear <condition> ; max_gap none"."""
-    lines = []
+    lines: list[str] = []
     for kind, texts in conditions.items():
         for text in texts:
             when, *rest = (part.strip() for part in text.split(" ; "))
@@ -155,10 +156,10 @@ class Live:
     def take(self, outcome: Outcome) -> None:
         self.engine.adopt(outcome)
         for t in outcome.transitions:
+            edge: Edge = "raised" if t.edge == "raised" else "cleared" if t.edge == "cleared" else "changed"
             priority = None if t.priority is None else str(t.priority)
-            # The words of an edge: mypy knows only that it is a text.
-            self.told.append(Told(t.rule, t.device, str(t.edge), t.at, t.since, t.first_value, t.peak_value, t.element,
-                                  priority))  # type: ignore[arg-type] # fmt: skip
+            told = Told(t.rule, t.device, edge, t.at, t.since, t.first_value, t.peak_value, t.element, priority)
+            self.told.append(told)
             if t.edge == "cleared":
                 del self.standing[t.rule, t.device]
             else:
