@@ -150,6 +150,14 @@ def test_what_can_never_be_true_is_a_warning(site: Path, rule: str, warning: str
     assert warnings[0].startswith(warning), warnings
 
 
+def test_a_grid_without_devices_of_the_rule_is_told(site: Path) -> None:
+    west = '{"type": "Feature", "properties": {"id": "west-01", "name": "西", "parent": "mytown"}, "geometry": null},'
+    change(site / "town/grids.geojson", '"features": [', f'"features": [{west}')
+    assert warned(site, "applies_to: {grids: [mytown]}\nwhen: level_inside > 3") == ([], [])
+    told = warned(site, "applies_to: {grids: [west-01]}\nwhen: level_inside > 3")
+    assert told == ([], ["applies to no device of the town"])
+
+
 def test_a_rule_of_several_devices_that_there_are_is_fine(site: Path) -> None:
     change(site / "town/devices.yaml", "interval: 60 ", "tags: [gateway-7]\n    interval: 60 ")
     assert warned(site, 'when: of_group("gateway-7", absent) > 0.5') == ([], [])
