@@ -23,11 +23,13 @@ def rows(heading: str) -> list[list[str]]:
 
 def test_every_page_of_the_table_answers_whom_it_says(visitor: Callable[..., httpx.Client], township: Township) -> None:
     township.flood()
-    guest, handler = visitor("guest"), visitor("li")
+    guest, handler, officer = visitor("guest"), visitor("li"), visitor("wang")
     assert len(rows("Pages")) > 10
     for path, _, who in rows("Pages"):
-        assert handler.get(path.strip("`")).status_code == 200, path
-        assert guest.get(path.strip("`")).status_code == (403 if who == "handler and above" else 200), path
+        desk = who == "duty officer and admin"
+        assert officer.get(path.strip("`")).status_code == 200, path
+        assert handler.get(path.strip("`")).status_code == (403 if desk else 200), path
+        assert guest.get(path.strip("`")).status_code == (403 if desk or who == "handler and above" else 200), path
 
 
 def test_every_hook_of_the_table_is_on_a_page() -> None:

@@ -195,8 +195,9 @@ def test_a_change_is_tried_against_the_rule_that_runs(visitor: Visitor, township
     difference = html.partition('data-testid="try-difference">')[2].partition("</pre>")[0]
     assert "attr.inside_limit_level - 0.10" in difference
     assert "rules.yaml" in html
-    chart = wang.get(f"{path}/chart", params={"device": "ps-1", "metric": "level_inside"}).json()
-    assert (len(chart["points"]), len(chart["new"]), len(chart["old"])) == (120, 2, 1)
+    for device, new, old in (("ps-2", 1, 0), ("ps-1", 1, 1)):
+        chart = wang.get(f"{path}/chart", params={"device": device, "metric": "level_inside"}).json()
+        assert (len(chart["points"]), len(chart["new"]), len(chart["old"])) == (120, new, old), device
     assert sorted((limit["which"], limit["value"]) for limit in chart["limits"]) == [("new", 3.4), ("old", 3.5)]
     whole = wang.get(path).text
     assert "<html" in whole
