@@ -6,6 +6,7 @@ A column is parsed in one sweep; only one that holds a bad cell is parsed again 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TypeVar
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from devices.batch import I32, I64, Bool
+from devices.batch import F64, I32, I64, Bool
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, MINUTE, SECOND, from_datetime, to_datetime
 from devices.names import is_name, to_name
 from simulator.mapping import FileMapping, TimeSource
@@ -23,6 +24,10 @@ Reasons = dict[int, str]  # why the cell at this index cannot be read
 
 _LOCAL_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - local times count from a local epoch until their zone shifts them
 _MICROSECOND = timedelta(microseconds=1)
+# 2026-05-01T08:00:00: where its digits stand, and what stands between them.
+_ISO_LENGTH = 19
+_ISO_MARKS = [4, 7, 10, 13, 16]
+_ISO_DIGITS = [place for place in range(_ISO_LENGTH) if place not in _ISO_MARKS]
 _TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -56,6 +61,15 @@ def number(text: str) -> float:
     if not math.isfinite(value) or "_" in text:
         raise ValueError("not a finite number")
     return value
+
+
+def numbers(texts: Sequence[str]) -> F64 | None:
+    """The whole column of numbers, or None where a cell is none: then it has to be parsed cell by cell."""
+    try:
+        found = np.fromiter(map(float, texts), np.float64, len(texts))
+    except ValueError:
+        return None
+    return found if np.isfinite(found).all() and "_" not in "".join(texts) else None
 
 
 def truth(text: str) -> float:
@@ -118,19 +132,26 @@ class Clock:
             texts: Sequence[str] = ["\t".join(cells) for cells in zip(*columns, strict=True)]
             stamps, reasons = parse_column(texts, self._from_parts, (0, True))
         elif kind == "iso":
+            at_once = self._iso_column(columns[0])
+            if at_once is not None:
+                at, ambiguous = self._placed(*at_once)
+                if at.min() >= MIN_INSTANT and at.max() <= MAX_INSTANT:
+                    return at, ambiguous, {}
             stamps, reasons = parse_column(columns[0], self._from_iso, (0, True))
         else:
             stamps, reasons = parse_column(columns[0], self._from_format, (0, True))
-        at, ambiguous = self._placed(stamps)
+        at, ambiguous = self._placed(
+            np.fromiter((stamp for stamp, _ in stamps), np.int64, len(stamps)),
+            np.fromiter((known for _, known in stamps), np.bool_, len(stamps)),
+        )
         for i in np.flatnonzero((at < MIN_INSTANT) | (at > MAX_INSTANT)).tolist():
             reasons.setdefault(i, "a time before 1970 or after 9999")
         return at, ambiguous, reasons
 
-    def _placed(self, stamps: list[tuple[int, bool]]) -> tuple[I64, Bool]:
-        """Instants of (µs, whether that is UTC already) stamps; offsets are looked up once a minute of local time."""
-        at = np.fromiter((stamp for stamp, _ in stamps), np.int64, len(stamps))
-        local = ~np.fromiter((known for _, known in stamps), np.bool_, len(stamps))
-        ambiguous = np.zeros(len(stamps), np.bool_)
+    def _placed(self, at: I64, utc: Bool) -> tuple[I64, Bool]:
+        """Instants of local times, or of what is UTC already; offsets are looked up once a minute of local time."""
+        local = ~utc
+        ambiguous = np.zeros(len(at), np.bool_)
         if local.any():
             minutes, which = np.unique(at[local] // MINUTE, return_inverse=True)
             shifts = [self._offset(int(minute)) for minute in minutes]
@@ -149,6 +170,33 @@ class Clock:
                 self._offsets.clear()
             known = self._offsets[minute] = (first // _MICROSECOND, first != second)
         return known
+
+    def _iso_column(self, texts: Sequence[str]) -> tuple[I64, Bool] | None:
+        """The usual form, 2026-05-01T08:00:00 and Z, nothing or one offset behind it, in one sweep; None for others."""
+        if not texts:
+            return None
+        try:
+            letters = np.array(texts, "S").view(np.uint8).reshape(len(texts), -1)
+        except UnicodeEncodeError:
+            return None
+        suffix = bytes(letters[0, _ISO_LENGTH:])
+        offset = _offset_of(suffix)
+        if letters.shape[1] < _ISO_LENGTH or offset is None or (suffix == b"" and self._zone is None):
+            return None
+        head = letters[:, :_ISO_LENGTH]
+        digits = head[:, _ISO_DIGITS]
+        if (
+            (letters[:, _ISO_LENGTH:] != letters[0, _ISO_LENGTH:]).any()
+            or (head[:, _ISO_MARKS] != head[0, _ISO_MARKS]).any()
+            or bytes(head[0, _ISO_MARKS]) not in (b"--T::", b"-- ::")
+            or ((digits < ord("0")) | (digits > ord("9"))).any()
+        ):
+            return None
+        try:
+            at = np.ascontiguousarray(head).view(f"S{_ISO_LENGTH}").ravel().astype("M8[us]").astype(np.int64)
+        except ValueError:
+            return None
+        return at - offset, np.full(len(at), suffix != b"", np.bool_)
 
     def _from_parts(self, text: str) -> tuple[int, bool]:
         parts = [int(part) for part in text.split("\t")]
@@ -170,6 +218,16 @@ class Clock:
         if self._zone is None:
             raise ValueError("has no offset, and the mapping names no zone")
         return _checked((moment - _LOCAL_EPOCH) // _MICROSECOND), False
+
+
+def _offset_of(suffix: bytes) -> int | None:
+    """µs that `Z`, `+08:00` or nothing is ahead of UTC; None for other texts."""
+    if suffix in (b"", b"Z"):
+        return 0
+    found = re.fullmatch(rb"([+-])(\d\d):([0-5]\d)", suffix)
+    if found is None or int(found[2]) > 23:
+        return None
+    return (-1 if found[1] == b"-" else 1) * (60 * int(found[2]) + int(found[3])) * MINUTE
 
 
 def _checked(instant: int) -> int:

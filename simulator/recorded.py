@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
 from devices.attributes import Attribute
 from devices.batch import F64, I32, I64, Bool
 from devices.kinds import KINDS
-from simulator.cells import Clock, DeviceNames, Reasons, RecordedError, number, parse_column, truth
+from simulator.cells import Clock, DeviceNames, Reasons, RecordedError, number, numbers, parse_column, truth
 from simulator.mapping import FileMapping, read_mapping
 
 __all__ = [
@@ -28,6 +28,9 @@ __all__ = [
 
 CHUNK_ROWS = 8192
 LISTED = 100  # unreadable rows kept with line and reason; all are counted
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 Row = tuple[int, list[str]]  # the line it starts on, its cells
 
@@ -107,6 +110,8 @@ class RecordedFile:
         self._clock = Clock(mapping.time)
         self._names = DeviceNames(mapping)
         self._missing = frozenset(text.strip() for text in mapping.missing)
+        # Where no number stands for a missing value, a column of numbers has none missing.
+        self._numbers_count = all(numbers([text]) is None for text in self._missing)
 
     @property
     def devices(self) -> Sequence[str]:
@@ -117,21 +122,23 @@ class RecordedFile:
         """Raises RecordedError where the whole file cannot be used, OSError where it cannot be opened."""
         size = max(self.path.stat().st_size, 1)
         with _opened(self.path) as file:
-            layout, lines = _begin(self.mapping, file, self.path.name)
-            numbered = self._well_formed(lines, layout.width)
-            while block := list(itertools.islice(numbered, rows)):
-                yield self._chunk(block, layout)
+            layout, blocks = _begin(self.mapping, file, self.path.name, rows)
+            for block in blocks:
+                if well_formed := self._well_formed(block, layout.width):
+                    yield self._chunk(well_formed, layout)
                 self.progress = min(1.0, file.buffer.tell() / size)
         self.progress = 1.0
 
-    def _well_formed(self, lines: Iterator[Row | int], width: int) -> Iterator[Row]:
-        for row in lines:
+    def _well_formed(self, block: list[Row | int], width: int) -> list[Row]:
+        rows: list[Row] = []
+        for row in block:
             if isinstance(row, int):
                 self.counts.refuse(row, "not CSV: a quote that is never closed, or a cell beyond 128 KiB")
             elif len(row[1]) != width:
                 self.counts.refuse(row[0], f"{len(row[1])} columns where the header has {width}")
             else:
-                yield row
+                rows.append(row)
+        return rows
 
     def _chunk(self, block: list[Row], layout: _Layout) -> Chunk:
         columns = list(zip(*(cells for _, cells in block), strict=True))
@@ -157,13 +164,17 @@ class RecordedFile:
         values = np.full((len(columns[0]), len(columns)), np.nan)
         present = np.zeros(len(values), np.bool_)
         for j, (texts, (column, source)) in enumerate(zip(columns, self.mapping.metrics.items(), strict=True)):
+            whole = numbers(texts) if self._numbers_count else None
+            if whole is not None and np.isfinite(scaled := whole * source.scale + source.offset).all():
+                values[:, j], present[:] = scaled, True
+                continue
             given = [i for i, text in enumerate(texts) if text.strip() not in self._missing]
             boolean = KINDS[self.mapping.kind].metrics[source.metric].boolean
-            numbers, wrong = parse_column([texts[i] for i in given], truth if boolean else number, 0.0)
+            found, wrong = parse_column([texts[i] for i in given], truth if boolean else number, 0.0)
             for k, reason in wrong.items():
                 bad.setdefault(given[k], f"{column}: {reason}")
             with np.errstate(over="ignore"):
-                scaled = np.asarray(numbers, np.float64) * source.scale + source.offset
+                scaled = np.asarray(found, np.float64) * source.scale + source.offset
             for k in np.flatnonzero(~np.isfinite(scaled)).tolist():
                 bad.setdefault(given[k], f"{column}: {texts[given[k]]!r}: too large once scaled")
             values[given, j] = scaled
@@ -179,9 +190,9 @@ def devices_of(mapping: FileMapping, path: Path) -> list[RecordedDevice]:
     names = DeviceNames(mapping)
     if mapping.device.const is None:
         with _opened(path) as file:
-            layout, lines = _begin(mapping, file, path.name)
+            layout, blocks = _begin(mapping, file, path.name, CHUNK_ROWS)
             place = layout.device or 0
-            rows = (row[1] for row in lines if not isinstance(row, int))
+            rows = (row[1] for block in blocks for row in block if not isinstance(row, int))
             names.column(list(dict.fromkeys(cells[place] for cells in rows if len(cells) == layout.width)))
     return [
         RecordedDevice(device, name, mapping.site, mapping.kind, dict(mapping.attributes))
@@ -196,39 +207,42 @@ def _opened(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def _begin(mapping: FileMapping, file: TextIO, name: str) -> tuple[_Layout, Iterator[Row | int]]:
+def _begin(mapping: FileMapping, file: TextIO, name: str, rows: int) -> tuple[_Layout, Iterator[list[Row | int]]]:
     """The place of every mapped column, and the rows after the header."""
-    lines = _rows(file)
-    header = next((row for row in lines if not isinstance(row, int)), None)
+    reader = csv.reader(file)
+    header: Row | None = None
+    while header is None and (block := _block(reader, 1)) is not None:
+        header = next((row for row in block if not isinstance(row, int)), None)
     if header is None:
         raise RecordedError(f"{name}: no header line")
-    columns = [cell.strip() for cell in header[1]]
+    line, cells = header
+    columns = [cell.strip() for cell in cells]
 
     def place(column: str) -> int:
         found = columns.count(column.strip())
         if found != 1:
             what = "no column" if not found else f"{found} columns"
-            raise RecordedError(f"{name}:{header[0]}: {what} {column!r}; the header has {', '.join(columns)}")
+            raise RecordedError(f"{name}:{line}: {what} {column!r}; the header has {', '.join(columns)}")
         return columns.index(column.strip())
 
     time = mapping.time.columns or [mapping.time.column or ""]
     device = None if mapping.device.column is None else place(mapping.device.column)
-    return _Layout(
-        len(columns), device, tuple(map(place, time)), tuple(place(column) for column in mapping.metrics)
-    ), lines
+    layout = _Layout(len(columns), device, tuple(map(place, time)), tuple(place(column) for column in mapping.metrics))
+    return layout, iter(lambda: _block(reader, rows), None)
 
 
-def _rows(file: TextIO) -> Iterator[Row | int]:
-    """Rows with the line each starts on, blank ones left out; the bare line number where the text is not CSV."""
-    reader = csv.reader(file)
-    while True:
-        line = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-        except csv.Error:
-            yield line
-            continue
-        if cells is None:
-            return
-        if len(cells) > 1 or (cells and cells[0].strip()):
-            yield line, cells
+def _block(reader: Reader, rows: int) -> list[Row | int] | None:
+    """The next so many rows with the line each starts on, blank ones left out; the bare line number where the text is
+    not CSV. None at the end of the file."""
+    found: list[Row | int] = []
+    line = reader.line_num + 1
+    begun = False
+    try:
+        for cells in itertools.islice(reader, rows):
+            begun = True
+            if len(cells) > 1 or (cells and cells[0].strip()):
+                found.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error:
+        return [*found, line]
+    return found if begun else None
