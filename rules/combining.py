@@ -20,7 +20,7 @@ from devices.registry import Registry
 from rules import groups, levels
 from rules.groups import Tally, members_of
 from rules.levels import Standing
-from rules.outcome import FAR, Peak, Transition
+from rules.outcome import FAR, Peak, Rows, Transition
 from rules.parts import Part
 from rules.state import FIRING
 from rules.turning import Cast, Judging, Members, State
@@ -58,14 +58,16 @@ class Combiner:
         self._cast = Cast(parts, registry, members)
         self._state = State()
 
-    def judge(self, told: Sequence[Transition], peaks: Sequence[Peak], now: int | None) -> Combined:
-        """`told` and `peaks` are those of parts: of one batch (`now` None) or of one tick up to `now`.
+    def judge(
+        self, told: Sequence[Transition], peaks: Sequence[Peak], now: int | None, rows: Rows | None = None
+    ) -> Combined:
+        """`told` and `peaks` are those of parts: of one batch of `rows` (`now` None) or of one tick up to `now`.
 
         All transitions of an element must come in one call.
         """
         if not self._cast.owners:
             return Combined(tuple(told), tuple(peaks), State())
-        work = Judging(self._cast, self._state)
+        work = Judging(self._cast, self._state, rows)
         for _, cause in groupby(told, _cause):
             turns = list(cause)
             if now is not None:

@@ -1,8 +1,8 @@
 """The one alarm of a rule with levels: raised with the first level that stands, changed when the worst one that stands
 is another, cleared with the last.
 
-What one element (or one instant of the clock) does to several levels at once is one edge: a leap over two limits raises
-the alarm at the worse of them and says nothing of the milder.
+What one element (or one instant of the clock) does to several levels at once is one edge up, one edge down at most: a
+leap over two limits raises the alarm at the worse of them and says nothing of the milder.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ Turn = tuple[Part, Transition]
 class Standing(msgspec.Struct, frozen=True, array_like=True):
     """The alarm of one (rule, device): `levels` that stand, the instant it was last judged, and the occurrence.
 
-    `metric` is that of the level that raised it, as are `since` and `first`. Of that metric, `peak` is the worst value
-    that transitions of levels have brought (the same however the readings were cut into batches), `heard` the worst of
-    all that is known, `told` the worst that anyone was told of.
+    `metric` is that of the level that raised it, as are `since` and `first`; `peak` is the worst value of that metric
+    while a level that reads it first stood or was about to, `told` the worst that anyone was told of.
     """
 
     levels: frozenset[int] = frozenset()
@@ -35,7 +34,6 @@ class Standing(msgspec.Struct, frozen=True, array_like=True):
     maximum: bool = True
     first: float | None = None
     peak: float | None = None
-    heard: float | None = None
     told: float | None = None
 
     def worse(self, a: float | None, b: float | None) -> float | None:
@@ -43,14 +41,18 @@ class Standing(msgspec.Struct, frozen=True, array_like=True):
             return b if a is None else a
         return max(a, b) if self.maximum else min(a, b)
 
-    def heard_of(self, metric: str | None, value: float | None) -> Standing:
-        """The peak of a level that stands; of another metric than the occurrence's it says nothing."""
-        return msgspec.structs.replace(self, heard=self.worse(self.heard, value)) if metric == self.metric else self
+    def hears(self, metric: str | None, value: float | None) -> Standing:
+        """What a level that stands has seen; of another metric than the occurrence's it says nothing."""
+        return msgspec.structs.replace(self, peak=self.worse(self.peak, value)) if metric == self.metric else self
+
+    @property
+    def worst(self) -> int | None:
+        return max(self.levels, default=None)
 
     @property
     def is_news(self) -> bool:
         """It stands and is worse than anyone knows."""
-        return bool(self.levels) and self.heard != self.told
+        return bool(self.levels) and self.peak != self.told
 
     def only(self, levels: frozenset[int]) -> Standing:
         return msgspec.structs.replace(self, levels=self.levels & levels)
@@ -62,31 +64,30 @@ NOTHING_STANDS = Standing()
 def climb(before: Standing, turns: Sequence[Turn]) -> tuple[Standing, list[Transition]]:
     """The alarm after these turns of levels of one rule on one device, all of one cause, and what it says of them."""
     said: list[Transition] = []
-    for part, turn in _in_order(turns):
-        after = _step(before, part, turn)
-        transition = _said(before, after, part.owner, turn)
-        if transition is not None:
-            said.append(transition)
-            after = msgspec.structs.replace(after, told=after.worse(after.told, transition.peak_value))
-        before = after
+    for run in _runs(turns):
+        for edge in (Edge.RAISED, Edge.CLEARED):
+            turned = sorted((turn for turn in run if turn[1].edge is edge), key=lambda turn: -turn[0].level)
+            after = before
+            for part, turn in turned:
+                after = _step(after, part, turn)
+            if after.worst != before.worst:
+                if before.worst is None:
+                    after = msgspec.structs.replace(after, raised_at=after.instant)
+                said.append(_said(before, after, turned))
+                after = msgspec.structs.replace(after, told=after.peak)
+            before = after
     return before, said
 
 
-def _in_order(turns: Sequence[Turn]) -> Iterator[Turn]:
-    """Those that rise before those that fall, and the worst first up and last down, so that nothing between is told;
-    a level that falls and rises again does so in that order."""
+def _runs(turns: Sequence[Turn]) -> Iterator[list[Turn]]:
+    """Cut where a level that has fallen rises again. Within a run all rise before any falls, and each is one edge."""
     run: list[Turn] = []
     for part, turn in turns:
         if turn.edge is Edge.RAISED and any(p.level == part.level and t.edge is Edge.CLEARED for p, t in run):
-            yield from sorted(run, key=_rank)
+            yield run
             run = []
         run.append((part, turn))
-    yield from sorted(run, key=_rank)
-
-
-def _rank(turn: Turn) -> tuple[int, int]:
-    part, transition = turn
-    return (0, -part.level) if transition.edge is Edge.RAISED else (1, part.level)
+    yield run
 
 
 def _step(before: Standing, part: Part, turn: Transition) -> Standing:
@@ -98,31 +99,28 @@ def _step(before: Standing, part: Part, turn: Transition) -> Standing:
     elif before.levels:
         levels = before.levels | {part.level}
     else:
-        return Standing(frozenset({part.level}), instant, turn.since, instant, turn.metric, part.rule.peak_is_maximum,
-                        turn.first_value, turn.peak_value, turn.peak_value)  # fmt: skip
-    value = turn.peak_value if turn.metric == before.metric else None
-    peak, heard = before.worse(before.peak, value), before.worse(before.heard, value)
-    return msgspec.structs.replace(before, levels=levels, instant=instant, peak=peak, heard=heard)
+        return Standing(frozenset({part.level}), instant, turn.since, 0, turn.metric, part.rule.peak_is_maximum,
+                        turn.first_value, turn.peak_value)  # fmt: skip
+    after = before.hears(turn.metric, turn.peak_value)
+    return msgspec.structs.replace(after, levels=levels, instant=instant)
 
 
-def _said(before: Standing, after: Standing, owner: Rule, turn: Transition) -> Transition | None:
-    was, now = max(before.levels, default=None), max(after.levels, default=None)
-    if was == now:
-        return None
-    edge = Edge.RAISED if was is None else Edge.CLEARED if now is None else Edge.CHANGED
-    level = now if now is not None else was
-    assert level is not None
+def _said(before: Standing, after: Standing, turned: Sequence[Turn]) -> Transition:
+    """The edge is that of the level that made it: the worst that rose, or the worst that fell."""
+    part, turn = next(t for t in turned if t[0].level == (after.worst if t[1].edge is Edge.RAISED else before.worst))
+    edge = Edge.RAISED if before.worst is None else Edge.CLEARED if after.worst is None else Edge.CHANGED
+    level = part.level if after.worst is None else after.worst
     return replace(
         turn,
-        rule=owner.id,
+        rule=part.owner.id,
         metric=after.metric,
         edge=edge,
         at=after.instant,
         since=after.since,
         first_value=after.first,
         peak_value=after.peak,
-        reason={**turn.reason, "level": _named(owner, level)},
-        priority=owner.levels[level].priority,
+        reason={**turn.reason, "level": _named(part.owner, level)},
+        priority=part.owner.levels[level].priority,
     )
 
 

@@ -15,7 +15,7 @@ from devices.registry import Registry
 from rules import groups, levels
 from rules.groups import UNJUDGED, Roll, Tally
 from rules.levels import NOTHING_STANDS, Standing, Turn
-from rules.outcome import FAR, NEVER, Edge, Peak, Transition
+from rules.outcome import FAR, NEVER, Edge, Peak, Rows, Transition
 from rules.parts import Part
 from rules.rule import Rule
 
@@ -66,14 +66,15 @@ class State:
 class Judging:
     """`said` is what has been found so far, `standings`, `tallies` and `pending` what has changed."""
 
-    def __init__(self, cast: Cast, state: State) -> None:
-        self._cast, self._state = cast, state
+    def __init__(self, cast: Cast, state: State, rows: Rows | None = None) -> None:
+        self._cast, self._state, self._rows = cast, state, rows
         self.said: list[Transition] = []
         self.standings: dict[Key, Standing] = {}
         self.tallies: dict[Key, Tally] = {}
         self.pending: dict[Key, int] = dict(state.pending)
         self._counting: dict[str, set[int]] = {}
         self._counts: dict[Key, int] = {}
+        self._seen: dict[Key, int] = {}
 
     def take(self, turns: Sequence[Transition], *, judging: bool = True) -> None:
         """The transitions of one element, or of one instant of the clock. The clock may turn many members at once, so
@@ -103,8 +104,30 @@ class Judging:
 
     def _climb(self, key: Key, turns: Sequence[Turn]) -> None:
         if turns:
-            self.standings[key], said = levels.climb(self._standing(key), turns)
+            self.standings[key], said = levels.climb(self._caught_up(key, turns), turns)
             self.said += said
+
+    def _caught_up(self, key: Key, turns: Sequence[Turn]) -> Standing:
+        """The alarm with what the levels that stand have seen of its metric in this batch, up to these turns: their
+        peaks are told at the end of it, and what is said in between must not depend on where it ends."""
+        standing, element = self._standing(key), turns[0][1].element
+        device = self._cast.registry.get(key[1])
+        if self._rows is None or element < 0 or device is None or standing.metric is None:
+            return standing
+        fallen = {part.level for part, turn in turns if turn.edge is Edge.CLEARED}
+        stays = self._sees(key[0], standing, standing.levels - fallen)
+        series = self._cast.registry.find_series(device.number, standing.metric)
+        past, self._seen[key] = self._seen.get(key, -1), element
+        if series is not None and self._sees(key[0], standing, standing.levels):
+            rows = self._rows
+            seen = (rows.series == series) & (rows.element > past) & (rows.element < element + stays)
+            for value in rows.value[seen].tolist():
+                standing = standing.hears(standing.metric, value)
+        return standing
+
+    def _sees(self, rule: str, standing: Standing, chosen: Set[int]) -> bool:
+        """One of these levels looks at the metric of the alarm first."""
+        return any(self._cast.parts[f"{rule}#{level}"].rule.metric == standing.metric for level in chosen)
 
     def _standing(self, key: Key) -> Standing:
         return self.standings.get(key) or self._state.standings.get(key, NOTHING_STANDS)
@@ -189,16 +212,16 @@ class Judging:
                 found.append(peak)
             elif part.owner.levels:
                 key = (part.owner.id, peak.device)
-                self.standings[key] = self._standing(key).heard_of(part.rule.metric, peak.peak_value)
+                self.standings[key] = self._standing(key).hears(part.rule.metric, peak.peak_value)
         found += self._news()
         counting = {rule: frozenset(numbers) for rule, numbers in self._counting.items()}
         return found, State(self.standings, self.tallies, counting, self.pending)
 
     def _news(self) -> Iterator[Peak]:
         for key, standing in self.standings.items():
-            if standing.is_news and standing.heard is not None:
-                self.standings[key] = msgspec.structs.replace(standing, told=standing.heard)
-                yield Peak(*key, standing.raised_at, standing.heard)
+            if standing.is_news and standing.peak is not None:
+                self.standings[key] = msgspec.structs.replace(standing, told=standing.peak)
+                yield Peak(*key, standing.raised_at, standing.peak)
         for key, tally in self.tallies.items():
             if tally.is_news:
                 self.tallies[key] = msgspec.structs.replace(tally, told=tally.peak)

@@ -222,6 +222,44 @@ def test_a_level_that_ends_and_begins_at_one_instant_of_the_clock_is_two_occurre
     assert [t.edge for t in alone.judge([down, up], (), START).transitions] == ["cleared", "raised"]
 
 
+def turn(part: str, edge: Edge, element: int, peak: float, metric: str = "level_outside") -> Transition:
+    return Transition(part, "ps-1", metric, edge, START, START, peak, peak, {}, element)
+
+
+def test_the_peak_of_a_change_is_all_that_the_levels_have_seen_up_to_it() -> None:
+    registry = stations()
+    alone = Combiner(parts_of({"outside": OUTSIDE}), registry, {})
+    levels = [(f"{n}m", {"level_outside": v}) for n, v in enumerate([3.1, 3.3, 4.5, 3.6, 4.6, 4.8])]
+    readings = rows(registry, [("ps-1", after, values) for after, values in levels])
+    alone.adopt(alone.judge([turn("outside#0", Edge.RAISED, 0, 3.1)], (), None, readings).changes)
+    one, other = turn("outside#1", Edge.RAISED, 3, 3.6), turn("outside#1", Edge.CLEARED, 4, 3.6)
+    found = alone.judge([one, other], (Peak("outside#0", "ps-1", START, 4.8),), None, readings)
+    assert [(t.edge, t.peak_value) for t in found.transitions] == [("changed", 4.5), ("changed", 4.6)]
+    assert found.peaks == (Peak("outside", "ps-1", START, 4.8),)
+    after = [turn("outside#0", Edge.CLEARED, 4, 4.5)]  # what ends it is no peak
+    assert [t.peak_value for t in alone.judge(after, (), None, readings).transitions] == [4.5]
+
+
+def test_a_level_of_another_metric_does_not_look_at_the_first() -> None:
+    rule = replace(OUTSIDE, levels=(Level(Priority.LOW, parse("level_outside > 3")),
+                                    Level(Priority.MEDIUM, parse("level_inside > 3")),
+                                    Level(Priority.HIGH, parse("level_inside > 4"))))  # fmt: skip
+    registry = stations()
+    alone = Combiner(parts_of({"outside": rule}), registry, {})
+    readings = rows(registry, [("ps-1", f"{n}m", {"level_outside": 3.0 + n}) for n in range(5)])
+    told = [turn("outside#0", Edge.RAISED, 0, 3.0), turn("outside#1", Edge.RAISED, 2, 9.0, "level_inside"),
+            turn("outside#0", Edge.CLEARED, 3, 5.0),
+            turn("outside#2", Edge.RAISED, 4, 9.0, "level_inside")]  # fmt: skip
+    assert [t.peak_value for t in alone.judge(told, (), None, readings).transitions] == [3.0, 5.0, 5.0]
+
+
+def test_what_rises_while_another_falls_is_one_edge_up_and_none_down() -> None:
+    alone = Combiner(parts_of({"outside": OUTSIDE}), stations(), {})
+    alone.adopt(alone.judge([turn("outside#0", Edge.RAISED, 0, 3.1)], (), None).changes)
+    both = [turn("outside#0", Edge.CLEARED, 1, 3.1), turn("outside#1", Edge.RAISED, 1, 4.1)]
+    assert [(t.edge, t.priority) for t in alone.judge(both, (), None).transitions] == [("changed", "critical")]
+
+
 # -- groups
 
 
