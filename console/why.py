@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
@@ -60,14 +60,25 @@ class ReadingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class LevelRow:
+    """One level of a rule that has several."""
+
+    priority: str
+    state: str
+    mark: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Told:
-    """One instant explained."""
+    """One instant explained. `levels` from the mildest to the worst, empty where the rule has none."""
 
     title: str
     at: int
     state: str
     source: str
     sentences: Sequence[str]
+    levels: Sequence[LevelRow]
     parts: Sequence[PartRow]
     readings: Sequence[ReadingRow]
     left_out: Sequence[ReadingRow]
@@ -148,6 +159,7 @@ def _told(visit: SignedVisit, kind: str, found: Explanation, title: str) -> Told
         state=found.state or "none",
         source=found.source,
         sentences=list(words.sentences()),
+        levels=[words.level(level) for level in found.levels],
         parts=[words.part(part) for part in found.parts],
         readings=[words.reading(reading) for reading in found.readings],
         left_out=[words.left_out(one) for one in found.left_out],
@@ -187,6 +199,10 @@ class _Words:
             case "not_judged":
                 return say(self.language, "why.not_judged")
         return say(self.language, f"why.normal.{_MARKS[found.when]}")
+
+    def level(self, level: Mapping[str, Any]) -> LevelRow:
+        words = self.reader.read(str(level["parts"][0]["text"])) if level["parts"] else ""
+        return LevelRow(level["priority"], level["state"], _MARKS[level["when"]], words)
 
     def part(self, part: Part) -> PartRow:
         words = self.reader.read(part.text)

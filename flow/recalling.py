@@ -27,6 +27,10 @@ def _recall(tx: Connection, alarm: int, at: int) -> Recorded:
     last = tx.execute(told.where(h.act != Happening.COMMENTED).order_by(h.id.desc()).limit(1)).first()
     raised = select(o.since, o.raised_at, o.cleared_at, o.reason).where(o.alarm == alarm, o.raised_at <= at)
     latest = tx.execute(raised.order_by(o.raised_at.desc()).limit(1)).first()
+    kept = None if last is None else _INTO.get(last.to_state)
+    if last is not None and kept is not None and last.act != kept:
+        # While it is kept back it goes on being raised and cleared; what put it there is what is asked for.
+        last = tx.execute(told.where(h.act == kept).order_by(h.id.desc()).limit(1)).first() or last
     found = Recorded(alarm, state=None) if last is None else Recorded(alarm, last.to_state, *last[:4])
     if latest is None:
         return found
@@ -61,9 +65,14 @@ def told_by_records(
         yield Reason(code, zh.format(at=at, by=by, why=why), en.format(at=at, by=by, why=why))
 
 
+_INTO: Mapping[str, Happening] = {
+    AlarmState.SHLVD: Happening.SHELVED,
+    AlarmState.DSUPR: Happening.SUPPRESSED,
+    AlarmState.OOSRV: Happening.REMOVED,
+}
 _KEPT: Mapping[str, tuple[str, str, str]] = {
     AlarmState.SHLVD: ("shelved", "告警已由 {by} 于 {at} 搁置：{why}", "shelved by {by} at {at}: {why}"),
-    AlarmState.DSUPR: ("suppressed", "告警自 {at} 起被抑制：{why}", "suppressed since {at}: {why}"),
+    AlarmState.DSUPR: ("suppressed", "告警自 {at} 起归入 {why}，被其抑制", "held back since {at} by {why}"),
     AlarmState.OOSRV: ("out_of_service", "告警由 {by} 于 {at} 停用：{why}", "out of service by {by} at {at}: {why}"),
 }
 

@@ -203,6 +203,16 @@ def test_who_shelved_it_is_told(centre: Centre) -> None:
     assert "shelved" not in codes(explain(centre, "high", at=before)), "not yet, then"
 
 
+def test_what_holds_it_back_is_named(centre: Centre) -> None:
+    rules = RULES.replace("  - id: many\n", "  - id: many\n    suppresses: [high]\n")
+    centre.settler.reload(load({"rules.yaml": rules}), centre.now)
+    for level in (3.52, 3.55, 3.56, 3.57):
+        centre.level(level)
+    found = explain(centre, "high")
+    assert (found["state"], found["recorded"]["state"]) == ("firing", "DSUPR")
+    assert any(why["code"] == "suppressed" and "many grid:east" in why["zh"] for why in found["why"])
+
+
 def test_a_rule_that_was_changed_since_is_told(centre: Centre) -> None:
     for level in (3.52, 3.55, 3.56):
         centre.level(level)
@@ -236,8 +246,11 @@ def test_a_member_is_explained_by_its_group(centre: Centre) -> None:
         found = explain(centre, "many", name)
         assert (found["device"], found["state"]) == ("grid:east", "firing")
         assert "ps-1" in found["why"][0]["zh"]
+    centre.level(2.0)
+    assert explain(centre, "many", "ps-1")["state"] == "normal"
     found = explain(centre, "many", "grid:east", START + MINUTE + SECOND)
-    assert (found["source"], found["state"]) == ("live" if found["source"] == "live" else "history", "firing")
+    assert (found["source"], found["state"]) == ("history", "firing")
+    assert minute(found["raised_at"]) == 1
     assert explain(centre, "many", "grid:west")["state"] in {"normal", "not_judged"}
 
 

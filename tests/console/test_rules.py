@@ -13,6 +13,7 @@ import pytest
 
 from devices.instants import DAY, HOUR, MINUTE
 from flow.trials import Told
+from rules.book import load
 from tests.console.conftest import token_of
 from tests.console.township import ADMIN, START, Township
 
@@ -105,6 +106,26 @@ def test_what_is_an_elders_is_explained_to_nobody_below_handler(visitor: Visitor
     row = visitor("guest").get("/rules").text.partition('data-rule="door-opened"')[2].partition("</tr>")[0]
     assert "alarm_state" not in row
     assert "未确认" not in row
+
+
+def test_a_rule_with_levels_tells_each(visitor: Visitor, township: Township) -> None:
+    levels = """rules:
+  - id: outside
+    applies_to: {kind: pump_station}
+    levels:
+      - {priority: medium, when: level_outside > attr.outside_warning_level}
+      - {priority: critical, when: level_outside > 4.5}
+"""
+    township.settler.reload(load({"rules.yaml": levels}), township.now)
+    township.tell("ps-1", level_outside=3.95)
+    html = visitor("wang").get("/rules/outside/why?device=ps-1").text
+    told = [
+        text_of(line).strip() for line in html.partition('<ul class="parts">')[2].partition("</ul>")[0].split("</li>")
+    ]
+    assert [line for line in told if line] == [
+        "✓ 成立 3 一般 圩外水位 3.95 m > 圩外警戒水位 3.80 m 已触发",
+        "✗ 不成立 1 紧急 圩外水位 3.95 m > 4.5 未触发",
+    ]
 
 
 # --- what runs --------------------------------------------------------------------------------------------------------
