@@ -56,7 +56,7 @@ def check_scenarios(
     Run scenario files through the engine that runs live. Everything
     expected must happen at its instant and nothing else may: exit
     status 1 on any difference. What may stand in a scenario is in
-    docs/rules.md.
+    docs/trying-rules.md.
 
     [bold]gridwhistle test-rules scenarios/high-water.yaml[/bold]
 
