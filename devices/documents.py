@@ -68,6 +68,24 @@ class Document:
 class _Loader(yaml.SafeLoader):
     """SafeLoader without timestamps: `2026-07-01` in a document stays the text the person wrote."""
 
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise self._refuse("aliases (*name) are not allowed")
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise self._refuse(f"nested more than {MAX_DEPTH} deep")
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+    def _refuse(self, message: str) -> yaml.MarkedYAMLError:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        return yaml.MarkedYAMLError(problem=message, problem_mark=mark)
+
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -93,7 +111,6 @@ def parse(text: str, file: str) -> Document:
     places: dict[Path, tuple[int, int]] = {}
     mistakes: list[Mistake] = []
     try:
-        _scan(text, file)
         node = loader.get_single_node()
         data = None if node is None else _walk(node, (), loader, places, mistakes, file)
     except yaml.MarkedYAMLError as error:
@@ -124,21 +141,6 @@ def check(document: Document, model: type[M], path: Path = ()) -> M:
                 for e in error.errors(include_url=False)
             ]
         ) from error
-
-
-_OPEN = (yaml.FlowSequenceStartToken, yaml.FlowMappingStartToken, yaml.BlockSequenceStartToken,
-         yaml.BlockMappingStartToken)  # fmt: skip
-_CLOSE = (yaml.FlowSequenceEndToken, yaml.FlowMappingEndToken, yaml.BlockEndToken)
-
-
-def _scan(text: str, file: str) -> None:
-    depth = 0
-    for token in yaml.scan(text):
-        depth += isinstance(token, _OPEN) - isinstance(token, _CLOSE)
-        if isinstance(token, yaml.AliasToken):
-            raise DocumentError([_at(file, token.start_mark, "aliases (*name) are not allowed")])
-        if depth > MAX_DEPTH:
-            raise DocumentError([_at(file, token.start_mark, f"nested more than {MAX_DEPTH} deep")])
 
 
 def _at(file: str, mark: Any, message: str) -> Mistake:

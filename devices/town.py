@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, FiniteFloat, PlainValidator, TypeAdapter, field_validator
 
 from devices.attributes import Attribute, Dated, in_order
-from devices.documents import Document, DocumentError, Mistake, Model, check, parse
+from devices.documents import Document, DocumentError, Mistake, Model, check, nearest, parse
 from devices.instants import from_iso
 from devices.kinds import KINDS
 from devices.names import is_name
@@ -86,7 +86,7 @@ class TownDevice(Model):
     @classmethod
     def _kind(cls, value: str) -> str:
         if value not in KINDS:
-            raise ValueError(f"unknown kind {value!r}; one of {', '.join(KINDS)}")
+            raise ValueError(f"unknown kind {value!r}{nearest(value, KINDS)}; one of {', '.join(KINDS)}")
         return value
 
 
@@ -176,7 +176,11 @@ def _cross_check(devices: DevicesFile, grids: Mapping[str, Grid], document: Docu
             mistakes.append(document.mistake(("devices", i, "id"), f"device {device.id!r} stands twice"))
         seen.add(device.id)
         if device.grid is not None and device.grid not in grids:
-            mistakes.append(document.mistake(("devices", i, "grid"), f"no grid {device.grid!r} in grids.geojson"))
+            mistakes.append(
+                document.mistake(
+                    ("devices", i, "grid"), f"no grid {device.grid!r} in grids.geojson{nearest(device.grid, grids)}"
+                )
+            )
     return mistakes
 
 

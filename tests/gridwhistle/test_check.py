@@ -87,6 +87,18 @@ def test_mistakes_in_every_file_are_told_at_once_each_with_its_line(site: Path) 
     assert len(shown.stdout.splitlines()) == len(found)
 
 
+def test_names_of_the_town_that_are_not_there_name_the_nearest(site: Path) -> None:
+    change(site / "town/devices.yaml", "kind: pump_station", "kind: pump_staton")
+    assert "unknown kind 'pump_staton'; nearest: pump_station; one of" in "\n".join(told(site))
+    change(site / "town/devices.yaml", "kind: pump_staton", "kind: pump_station")
+    text = (site / "town/devices.yaml").read_text(encoding="utf-8").replace("grid: east-01", "grid: east-1", 1)
+    (site / "town/devices.yaml").write_text(text.replace("keeper: ", "keper: "), encoding="utf-8")
+    found = "\n".join(told(site))
+    assert "not a known key; nearest: keeper" in found
+    (site / "town/devices.yaml").write_text(text, encoding="utf-8")
+    assert "no grid 'east-1' in grids.geojson; nearest: east-01" in "\n".join(told(site))
+
+
 def test_a_rule_for_a_device_or_grid_that_is_not_there_is_a_mistake(site: Path) -> None:
     line = change(
         site / "rules/example.yaml",
