@@ -55,14 +55,12 @@ def test_suggestions_come_the_same_way(data_dir: Path) -> None:
 
 
 def test_mistakes_and_refusals_are_told(data_dir: Path) -> None:
-    span = {"start": START, "end": START + HOUR}
+    wrong = {"mine.yaml": LOWER["mine.yaml"].replace("level_", "levl_")}
+    end = START + HOUR
     with pytest.raises(WrongRules, match=r"mine\.yaml:1:\d+: .*level_inside"):
-        backtest_running(
-            data_dir, rules={"mine.yaml": LOWER["mine.yaml"].replace("level_", "levl_")}, against=None,
-            told=lambda _: None, **span,
-        )  # fmt: skip
+        backtest_running(data_dir, rules=wrong, against=None, start=START, end=end, told=lambda _: None)
     with pytest.raises(NotDone, match="there is no rule none"):
-        suggest_running(data_dir, rule="none", told=lambda _: None, **span)
+        suggest_running(data_dir, rule="none", start=START, end=end, told=lambda _: None)
     with pytest.raises(NotDone, match="没有告警 99"):
         explain_alarm(data_dir, 99)
 
