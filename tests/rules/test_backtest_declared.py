@@ -147,6 +147,14 @@ def test_a_pause_ends_what_stands_when_it_begins_without_a_reading(minutes: int)
     assert [f.cleared_at for f in run.findings() if f.rule == "by-level"] == [pause.start]
 
 
+def test_what_comes_due_when_a_pause_begins_is_not_raised() -> None:
+    for begins, raised in (("6m", 0), ("7m", 1)):
+        run = Backtest(BOOK, town(), site=SITE, declared=Declared(pauses=(Pause("ps-1", at(begins), at("1h"), "停"),)))
+        run.feed(rows([(0, 0, 3.0)]))
+        found = run.clock(at("10m"))
+        assert sum(t.rule == "gone" and t.device == "ps-1" and t.edge is Edge.RAISED for t in found) == raised
+
+
 def test_rows_that_are_not_newer_are_counted() -> None:
     run = Backtest(BOOK, town(), site=SITE)
     run.feed(rows([(0, 1, 3.0), (0, 1, 3.0), (0, 0, 3.0), (1, 0, 3.0)]))

@@ -126,6 +126,7 @@ def test_the_nearest_within_the_hour_is_the_same_one_moved() -> None:
     assert [m.after.raised_at for m in compare(before, [alarm("2h", "1m"), alarm("1h30m", "1m")]).moved] == [
         at("1h30m")
     ]
+    assert len(compare(before, [alarm("2h1m", "1m")]).moved) == 1
     far = compare(before, [alarm("2h2m", "1m")])
     assert (far.moved, len(far.gained), len(far.lost)) == ((), 1, 1)
 

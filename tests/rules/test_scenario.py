@@ -143,6 +143,8 @@ def test_events_and_what_a_door_says_by_its_contact() -> None:
     assert [line[1:] for line in told(played(said)[0])] == ["5m raised opened door", "5m cleared opened door"]
     contact = f"{{name: x, {rules}, {device}, every: 1m, series: {{open: [true, false, true]}}, expect: []}}"
     assert [line[1:] for line in told(played(contact)[0])] == ["2m raised opened door", "2m cleared opened door"]
+    both = contact.replace("every:", "events: [{at: 90s, event: door_opened}], every:")
+    assert [line[1:] for line in told(played(both)[0])] == ["1m30s raised opened door", "1m30s cleared opened door"]
 
 
 def test_several_devices_have_their_series_by_name_and_grids_a_tree() -> None:
