@@ -106,8 +106,8 @@ def _step(before: Standing, part: Part, turn: Transition) -> Standing:
 
 
 def _said(before: Standing, after: Standing, turned: Sequence[Turn]) -> Transition:
-    """The edge is that of the level that made it: the worst that rose, or the worst that fell."""
-    part, turn = next(t for t in turned if t[0].level == (after.worst if t[1].edge is Edge.RAISED else before.worst))
+    """The edge is made by the first of them, the worst that rose or fell."""
+    part, turn = turned[0]
     edge = Edge.RAISED if before.worst is None else Edge.CLEARED if after.worst is None else Edge.CHANGED
     level = part.level if after.worst is None else after.worst
     return replace(

@@ -240,6 +240,24 @@ def test_the_peak_of_a_change_is_all_that_the_levels_have_seen_up_to_it() -> Non
     assert [t.peak_value for t in alone.judge(after, (), None, readings).transitions] == [4.5]
 
 
+def test_the_worst_of_those_that_rise_together_says_since_when_and_why() -> None:
+    room = Room([OUTSIDE])
+    assert room.outside(("0s", 3.1), ("1m", 4.2)) == ["raised critical 1 of ps-1"]
+    assert (room.said[0].since, room.said[0].first_value, room.said[0].peak_value) == (at("1m"), 4.2, 4.2)
+    assert room.said[0].reason["when"] == "level_outside > 4"
+    assert room.outside(("2m", 1)) == ["cleared critical 2 of ps-1"]
+    assert room.said[1].reason["when"] == "level_outside > 4"
+
+
+def test_an_occurrence_has_nothing_of_the_one_before_it() -> None:
+    registry = stations()
+    alone = Combiner(parts_of({"outside": OUTSIDE}), registry, {})
+    readings = rows(registry, [("ps-1", f"{n}m", {"level_outside": v}) for n, v in enumerate([9.0, 1.0, 3.1, 4.1])])
+    told = [turn("outside#0", Edge.RAISED, 0, 9.0), turn("outside#0", Edge.CLEARED, 1, 9.0),
+            turn("outside#0", Edge.RAISED, 2, 3.1), turn("outside#1", Edge.RAISED, 3, 4.1)]  # fmt: skip
+    assert [t.peak_value for t in alone.judge(told, (), None, readings).transitions] == [9.0, 9.0, 3.1, 4.1]
+
+
 def test_a_level_of_another_metric_does_not_look_at_the_first() -> None:
     rule = replace(OUTSIDE, levels=(Level(Priority.LOW, parse("level_outside > 3")),
                                     Level(Priority.MEDIUM, parse("level_inside > 3")),
