@@ -47,6 +47,7 @@ def load(files: Mapping[str, str]) -> RuleBook:
         except DocumentError as error:
             mistakes += error.mistakes
             continue
+        lines = text.splitlines()
         for index, entry in _entries(document, mistakes):
             place = document.mistake(("rules", index, "id"), f"rule {entry.id!r} stands twice")
             if entry.id in where:
@@ -54,13 +55,14 @@ def load(files: Mapping[str, str]) -> RuleBook:
                 mistakes.append(Mistake(place.file, place.line, place.column,
                                         f"{place.message}, first at {first.file}:{first.line}"))  # fmt: skip
             where.setdefault(entry.id, place)
-            reader = _Reader(document, text.splitlines(), index, mistakes)
+            reader = _Reader(document, lines, index, mistakes)
             readers.append((reader, entry))
             rule = reader.rule(entry)
             if rule is not None:
                 rules[entry.id] = rule
+    known = [*where, SILENCE]
     for reader, entry in readers:
-        reader.suppressed(entry, [*where, SILENCE])
+        reader.suppressed(entry, known)
     if mistakes:
         raise DocumentError(mistakes)
     return RuleBook(rules, dict(files))
