@@ -23,8 +23,6 @@ from rules.suggest import Suggestion
 
 router = APIRouter(tags=["rules"], responses=describe(401, 403))
 
-# Alarms listed in an answer; the review counts all of them.
-MOST_LISTED = 10_000
 MAX_DEVICES = 10_000
 
 Trier = Annotated[Actor, Depends(may("rules.try"))]
@@ -212,19 +210,16 @@ def _result(tried: Tried) -> Result:
     found = tried.comparison
     comparison = None
     if found is not None:
-        listed = found.as_json()
-        comparison = Compared.model_validate(
-            {name: value[:MOST_LISTED] if isinstance(value, list) else value for name, value in listed.items()}
-            | {f"{name}_count": len(getattr(found, name)) for name in ("gained", "lost", "moved")}
-        )
+        counts = zip(("gained_count", "lost_count", "moved_count"), tried.differences, strict=True)
+        comparison = Compared.model_validate(found.as_json() | dict(counts))
     return Result(
         start=tried.start,
         end=tried.end,
         readings=tried.readings,
         devices=list(tried.devices),
         rules=list(tried.rules),
-        alarms_count=len(tried.alarms),
-        alarms=[Found.model_validate(as_json(finding)) for finding in tried.alarms[:MOST_LISTED]],
+        alarms_count=tried.alarms_count,
+        alarms=[Found.model_validate(as_json(finding)) for finding in tried.alarms],
         review=tried.review.as_json(),
         against_review=None if tried.against is None else tried.against.as_json(),
         comparison=comparison,

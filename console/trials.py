@@ -79,18 +79,18 @@ def outcome_of(visit: SignedVisit, trial: Trial, tried: Tried) -> Outcome:
         *(_row(visit, trial, "moved", m.after, m.before) for m in found.moved),
     ]
     rows.sort(key=lambda row: row.at)
-    zh = visit.language == "zh"
+    zh, (gained, lost, moved) = visit.language == "zh", tried.differences
     return Outcome(
         start=tried.start,
         end=tried.end,
         readings=tried.readings,
         measures=measures(visit, tried.review, tried.against),
         same=found.same,
-        gained=len(found.gained),
-        lost=len(found.lost),
-        moved=len(found.moved),
+        gained=gained,
+        lost=lost,
+        moved=moved,
         rows=rows[:MOST_LISTED],
-        alarms=len(tried.alarms),
+        alarms=tried.alarms_count,
         listed=[_row(visit, trial, "", f) for f in tried.alarms[:MOST_LISTED]],
         charts=_charts(visit, trial, [row.device for row in rows]),
         changed=list(_changed(visit, trial)),

@@ -36,7 +36,9 @@ Running = Literal["running"]
 RUNNING: Running = "running"
 BACKTEST = "backtest"
 # Alarms that one book may raise in a trial: a rule that raises more is no rule, and its list would fill the memory.
-MOST_ALARMS = 200_000
+MOST_ALARMS = 100_000
+# Of each list in a result, which is kept for an hour: the first so many; numbers are of all.
+MOST_KEPT = 10_000
 _SHORTEST_LEAD, _LONGEST_LEAD = HOUR, 31 * DAY
 
 
@@ -66,8 +68,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """`alarms` that stood at any time in [start, end), by raised_at; the reviews count those raised in it. `notes` are
-    (Chinese, English) about what to keep in mind."""
+    """`alarms` that stood at any time in [start, end), by raised_at; the reviews count those raised in it. Of them and
+    of each list of the comparison at most MOST_KEPT are kept; `alarms_count` and `differences` (gained, lost, moved)
+    are of all. `notes` are (Chinese, English) about what to keep in mind."""
 
     start: int
     end: int
@@ -75,9 +78,11 @@ class Tried:
     devices: tuple[str, ...]
     rules: tuple[str, ...]
     alarms: tuple[Finding, ...]
+    alarms_count: int
     review: Review
     against: Review | None
     comparison: Comparison | None
+    differences: tuple[int, int, int]
     notes: tuple[tuple[str, str], ...]
 
 
@@ -124,18 +129,31 @@ def answer(here: Installation, trial: Trial, told: Told) -> Tried:
     zone = here.zone.key
     reviews = [review([f for f in each if f.raised_at >= question.start], question.start, end, zone=zone)
                for each in found]  # fmt: skip
+    compared = compare(found[1], found[0]) if len(found) > 1 else None
     return Tried(
         start=question.start,
         end=end,
         readings=readings,
         devices=tuple(device.id for device in history.registry.devices),
         rules=tuple(trial.books[0].rules),
-        alarms=tuple(found[0]),
+        alarms=tuple(found[0][:MOST_KEPT]),
+        alarms_count=len(found[0]),
         review=reviews[0],
         against=reviews[1] if len(found) > 1 else None,
-        comparison=compare(found[1], found[0]) if len(found) > 1 else None,
+        comparison=None if compared is None else _kept(compared),
+        differences=(0, 0, 0) if compared is None else _differences(compared),
         notes=tuple(_notes(here, trial)),
     )
+
+
+def _kept(found: Comparison) -> Comparison:
+    return replace(
+        found, gained=found.gained[:MOST_KEPT], lost=found.lost[:MOST_KEPT], moved=found.moved[:MOST_KEPT]
+    )  # fmt: skip
+
+
+def _differences(found: Comparison) -> tuple[int, int, int]:
+    return len(found.gained), len(found.lost), len(found.moved)
 
 
 def backtest(
