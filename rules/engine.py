@@ -73,8 +73,9 @@ class _Found:
 
     def outcome(self, changes: _Changes, combiner: Combiner) -> Outcome:
         self.transitions.sort(key=lambda entry: entry[0])
-        now = None if changes.rows is not None else changes.now
-        combined = combiner.judge([t for _, t in self.transitions], self.peaks, now)
+        # A declaration is no tick: what else is due is the clock's.
+        now = None if changes.rows is not None or changes.declared is not None else changes.now
+        combined = combiner.judge([t for _, t in self.transitions], self.peaks, now, changes.rows)
         changes.turned = combined.changes
         return Outcome(combined.transitions, combined.peaks, changes)
 
@@ -175,7 +176,7 @@ class Engine:
         at = np.maximum(np.maximum.accumulate(rows.at), self._clock.now)
         clock, offsets = self._clock, self._bound.binding.offsets
         first = int(np.searchsorted(at, self._bound.combiner.due()))
-        first = min(first, int(np.searchsorted(at, min(FAR, int(at[0]) + self._bound.combiner.soonest()))))
+        first = min(first, int(np.searchsorted(at, min(FAR, int(rows.at.min()) + self._bound.combiner.soonest()))))
         with np.errstate(all="ignore"):
             for k, kernel in enumerate(self._bound.binding.kernels):
                 if kernel.shape.timed:
@@ -264,7 +265,8 @@ class Engine:
         """The whole state; `restore` of it, with the same rules and devices, gives an engine that cannot be told
         from this one."""
         bound = self._bound
-        return pack(bound.binding, self._memory, self._clock, msgspec.msgpack.encode(bound.combiner.snapshot()))
+        combined = msgspec.msgpack.encode(bound.combiner.snapshot(), order="deterministic")
+        return pack(bound.binding, self._memory, self._clock, combined)
 
     def restore(self, blob: bytes) -> None:
         """Take the state of a snapshot. Rules whose meaning changed since start afresh; ValueError for other bytes."""

@@ -64,8 +64,12 @@ class Shot(msgspec.Struct, frozen=True):
     declared: Declared
 
 
+# A set has no order of its own: equal states give equal bytes.
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+
+
 def pack(binding: Binding, memory: Memory, clock: Clock, combined: bytes) -> bytes:
-    return msgspec.msgpack.encode(
+    return _encoder.encode(
         Shot(
             VERSION,
             clock.now,
