@@ -11,7 +11,7 @@ from alerts.alarms import AlarmState
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.occurrences import Severities
+from api.occurrences import Severity
 from api.privacy import hidden_kinds, hides_kind, is_private_notice, kind_is_personal, refuse_hidden
 from api.problems import describe
 from api.shapes import MAX_ID, Cursor, In, Instant, InstantGiven, Limit, Listed, Note, Out, listed
@@ -39,7 +39,7 @@ class Raised(Out):
     peak_value: float | None
     reason: dict[str, Any]
     retroactive: bool
-    severity: Severities
+    severities: list[Severity]
 
 
 class Suppressor(Out):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from api.caller import Caller, Here
 from api.privacy import hidden_kinds, refuse_hidden
@@ -23,17 +23,6 @@ class Severity(Out):
     reason: dict[str, Any] = Field(description="The condition of that severity and the values it saw")
 
 
-def _known(value: object) -> object:
-    return [] if value is None else value
-
-
-Severities = Annotated[
-    list[Severity],
-    BeforeValidator(_known),
-    Field(description="How severe it was from when on; empty where its rule has one severity"),
-]
-
-
 class Occurrence(Out):
     id: int
     alarm: int
@@ -47,7 +36,7 @@ class Occurrence(Out):
     peak_value: float | None
     early: bool = Field(description="A forecast: what may come, not the alarm itself")
     retroactive: bool = Field(description="Found when it was over already; nobody was told")
-    severity: Severities
+    severities: list[Severity] = Field(description="How severe it was from when on, and why")
 
 
 @router.get("/occurrences", summary="Occurrences / 告警发生记录")

@@ -60,6 +60,25 @@ def record_transitions(
         _write(tx, held, happened, known, now=now, registry=registry)
 
 
+def record_found(
+    tx: Connection, transitions: Sequence[Transition], *, now: int, registry: Registry, rulebook: RuleBookLike
+) -> None:
+    """Whole occurrences of the past, found when all was over: kept and marked, and nothing else follows from them."""
+    known = definitions((t.rule for t in transitions), rulebook)
+    told = [t for t in transitions if t.rule in known]
+    if not told:
+        return
+    _keep_rules(tx, known.values())
+    held, _ = hold(tx, told, now, registry, rulebook)
+    happened = [h for h in apply(held, known, told, past=True) if h.act == Happening.RAISED]
+    for alarm in held.values():
+        alarm.current = alarm.current or max(alarm.occurrences.values(), key=lambda o: o.raised_at, default=None)
+    _write_occurrences(tx, held.values(), now)
+    _write_alarms(tx, [a for a in held.values() if a.changed], now)
+    if happened:
+        _write_history(tx, happened, now)
+
+
 def review_suppression(tx: Connection, *, now: int, registry: Registry, rulebook: RuleBookLike) -> None:
     """After the rules or the devices changed: nothing stays held back by what no longer covers it."""
     held, shades = hold_suppressed(tx, registry, rulebook)

@@ -20,7 +20,8 @@ from devices.names import topic
 from devices.presence import Heard
 from devices.registry import Registry
 from flow.alarms import LATE_AFTER
-from flow.classify import Change, Find, Newest, Verdict, classify
+from flow.classify import Change, Classified, Find, Newest, Verdict, classify
+from flow.holes import HoleChange
 from flow.ledger import COLUMNS
 from flow.service_alarms import clock_transitions, range_transitions, silence_transitions
 from rules.outcome import Outcome, Rows, Transition
@@ -48,6 +49,7 @@ class Judged:
     events: tuple[EventRow, ...]
     refused: tuple[Refused, ...]
     arrivals: tuple[Arrival, ...]
+    holes: HoleChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,20 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
         stored_events,
         (*batch.refused, *_impossible(registry, batch, measured_at, impossible)),
         batch.arrivals,
+        _look_for_holes(memory, batch, measured_at, quality, sorted_, judged_rows, now),
     )
+
+
+def _look_for_holes(  # noqa: PLR0917 - columns
+    memory: Memory, batch: Batch, measured_at: I64, quality: U8, sorted_: Classified, judged: Bool, now: int
+) -> HoleChange:
+    """What comes late and is new, or another value than before, of a device that is judged."""
+    stored = (sorted_.verdict != Verdict.REFUSED) & (sorted_.verdict != Verdict.DUPLICATE)
+    late = ~sorted_.newer & stored
+    if late.any():
+        late &= (quality != Quality.BAD) & memory.active[memory.newest.device[batch.series]]
+    newest = memory.newest.measured_at
+    return memory.holes.look(newest, batch.series, measured_at, judged=judged, late=late, now=now)
 
 
 def _judge_clocks(  # noqa: PLR0917 - columns

@@ -14,6 +14,7 @@ from devices.faults import ClockLimits, Faults
 from devices.presence import Presence
 from devices.registry import EVENT, DeviceStatus, Registry
 from flow.classify import Change, Newest, Verdict
+from flow.holes import Holes
 from flow.ledger import COLUMNS, Ledger
 from flow.service_alarms import SILENCE
 from rules.engine import Engine
@@ -50,6 +51,7 @@ class Memory:
     registry: Registry
     engine: Engine
     newest: Newest = field(default_factory=Newest)
+    holes: Holes = field(default_factory=Holes)
     presence: Presence = field(default_factory=Presence)
     clocks: Faults = field(default_factory=Faults)
     ranges: Faults = field(default_factory=Faults)
@@ -88,6 +90,7 @@ class Memory:
                     self.registry.series(device, EVENT + "door_opened"),
                 )
         self.newest.grow(self.registry)
+        self.holes.grow(self.registry)
         grown = np.zeros(len(self.newest.measured_at), np.bool_)
         grown[list(self.door_series)] = True
         self.is_open = grown

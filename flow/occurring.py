@@ -40,16 +40,19 @@ def apply(
     rules: Mapping[str, RuleLike],
     transitions: Sequence[Transition],
     shades: Sequence[Shade] = (),
+    *,
+    past: bool = False,
 ) -> list[Happened]:
     """Changes the held alarms and returns what happened, in order. `alarms` are those spoken of and every one that a
-    parent among them holds back or may have to."""
-    heard = _listen(transitions)
+    parent among them holds back or may have to. `past`: all of it was found later, whatever is the latest."""
+    heard = _listen(transitions, shades, past=past)
     happened: list[Happened] = []
     for place, transition in enumerate(transitions):
         alarm = alarms[transition.rule, transition.device]
         stood = alarm.active
         if transition.edge is Edge.RAISED:
-            happened += _raise(alarm, rules[transition.rule].priority, transition, place, heard, shades)
+            priority = transition.priority or rules[transition.rule].priority
+            happened += _raise(alarm, priority, transition, place, heard)
         elif transition.edge is Edge.CHANGED:
             happened += _change(alarm, transition, heard)
         else:
@@ -69,6 +72,8 @@ class _Heard:
     """What tells a repetition from news: the last place of each transition in this telling, the severities that are
     told of one instant, and the ends of occurrences whose raise was found to be a repetition."""
 
+    shades: Sequence[Shade]
+    past: bool
     last: dict[_Key, int] = field(default_factory=dict)
     grades: dict[_Key, list[Priority | None]] = field(default_factory=dict)
     repeated_ends: set[_Key] = field(default_factory=set)
@@ -77,8 +82,8 @@ class _Heard:
         return self.last.get(key, -1) > place
 
 
-def _listen(transitions: Sequence[Transition]) -> _Heard:
-    heard = _Heard()
+def _listen(transitions: Sequence[Transition], shades: Sequence[Shade], *, past: bool) -> _Heard:
+    heard = _Heard(shades, past)
     for place, transition in enumerate(transitions):
         heard.last[_key(transition)] = place
         if transition.edge is Edge.CHANGED:
@@ -90,20 +95,19 @@ def _key(transition: Transition) -> _Key:
     return transition.rule, transition.device, transition.edge, transition.at
 
 
-def _raise(  # noqa: PLR0917 - what one raise meets
-    alarm: HeldAlarm, rules_own: Priority, transition: Transition, place: int, heard: _Heard, shades: Sequence[Shade]
+def _raise(
+    alarm: HeldAlarm, priority: Priority, transition: Transition, place: int, heard: _Heard
 ) -> Iterable[Happened]:
-    priority = transition.priority or rules_own
     known = alarm.occurrences.get(transition.at)
     if known is None:
         occurrence = _new(alarm, transition)
         alarm.raised_count += 1
-        if alarm.current is not None and transition.at < alarm.current.raised_at:
+        if heard.past or (alarm.current is not None and transition.at < alarm.current.raised_at):
             occurrence.retroactive = True
             return [note(occurrence, Happening.RAISED, transition.at, FOUND_LATER)]
         superseded = _supersede(alarm, transition.at)
         alarm.current, alarm.priority = occurrence, priority
-        under = go_under(occurrence, transition.at, shades)
+        under = go_under(occurrence, transition.at, heard.shades)
         return [*superseded, *under, step(occurrence, Happening.RAISED, Happening.RAISED, transition.at)]
     if known.cleared_at is None:
         return ()
@@ -116,7 +120,7 @@ def _raise(  # noqa: PLR0917 - what one raise meets
         return ()
     known.cleared_at, known.changed, alarm.priority = None, True, priority
     _grade(known, transition)
-    under = go_under(known, transition.at, shades)
+    under = go_under(known, transition.at, heard.shades)
     return [*under, step(known, Happening.RAISED, REOPENED, transition.at)]
 
 

@@ -19,6 +19,7 @@ from devices.instants import DAY
 from devices.registry import DeviceStatus, Registry
 from flow.alarms import record_transitions, review_suppression, update_peaks
 from flow.appender import Appender
+from flow.holes import save_holes
 from flow.judging import DERIVED, Judged, judge
 from flow.ledger import add_to_table, correction
 from flow.memory import Limits, Memory
@@ -95,6 +96,7 @@ class Settler:
             add_refused(tx, now, judged.refused)
             self._record(tx, judged.transitions, now)
             update_peaks(tx, judged.outcome.peaks)
+            save_holes(tx, judged.holes, now)
         self._adopt(judged, now)
         self.memory.now = max(self.memory.now, now)
 
@@ -252,6 +254,7 @@ class Settler:
     def _adopt(self, judged: Judged, now: int) -> None:
         memory = self.memory
         memory.newest.adopt(judged.change)
+        memory.holes.adopt(judged.holes)
         memory.engine.adopt(judged.outcome)
         memory.presence.adopt(judged.heard)
         memory.clocks.adopt(judged.clock_changes)

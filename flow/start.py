@@ -70,6 +70,7 @@ def start_settler(
         memory.ledger.begin(tx)
         for entry in every_entry(tx, number):
             memory.replay(entry, limits.arrivals)
+        memory.holes.load(tx, memory.newest.measured_at)
         _standing_faults(tx, memory)
         _door_speakers(tx, memory)
         last = last_number(tx)

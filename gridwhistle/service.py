@@ -39,6 +39,7 @@ from devices.names import clock_topic
 from devices.registry import DeviceStatus
 from devices.town import Town, read_town
 from flow.access import ensure_admin, open_local_session
+from flow.filling import Filler, FillingThread
 from flow.installation import Health, Installation, LatestValues
 from flow.memory import Limits
 from flow.readings import Settler
@@ -94,6 +95,7 @@ class Service:
         self.decoder: Decoder
         self.hub: Hub
         self.installation: Installation
+        self.filling: FillingThread
         self._outbox_wake = asyncio.Event()
         self._down_since: float | None = None
 
@@ -166,6 +168,10 @@ class Service:
             site=site,
         )
         stack.callback(self.installation.trials.close)
+        filler = Filler(
+            self.records, readings, memory.registry, lambda: self.settler.book, site, self.settler.appender.drain
+        )
+        self.filling = FillingThread(filler, now=self.now, found=self.poke)
 
     def _subscriber(self, town: Town | None) -> Subscriber:
         settings = self.settings
@@ -214,6 +220,7 @@ class Service:
             self.records, channels, wall=wall, wake=self._outbox_wake, attempts=self.settings.notify.attempts
         )
         self._write_api_file()
+        self.filling.start()
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -238,6 +245,7 @@ class Service:
                 await serving
         finally:
             gc.unfreeze()
+            await asyncio.to_thread(self.filling.stop, 10.0)
             await self.centre.stop()
             (self.settings.data_dir / "api.json").unlink(missing_ok=True)
         with contextlib.suppress(asyncio.CancelledError):

@@ -27,7 +27,7 @@ def suppressed_rules(rules: Mapping[str, Rule], rule: Rule) -> frozenset[str]:
         return frozenset()
     if rule.suppresses is not None:
         return rule.suppresses
-    return frozenset({SILENCE}) | {other.id for other in rules.values() if other.group is None and _asks_absence(other)}
+    return frozenset({SILENCE}) | {other.id for other in rules.values() if other.group is None and asks_absence(other)}
 
 
 def membership(rule: Rule, subject: str, under: Under) -> Callable[[Device], bool]:
@@ -62,5 +62,5 @@ def kind_of_members(belongs: Callable[[Device], bool], registry: Registry) -> st
     return personal or (kinds[0] if len(kinds) == 1 else "")
 
 
-def _asks_absence(rule: Rule) -> bool:
+def asks_absence(rule: Rule) -> bool:
     return any(isinstance(leaf, Absent) for tree in rule.trees for leaf in leaves(tree))

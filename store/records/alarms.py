@@ -26,7 +26,7 @@ from store.records.tables import alarms, devices, grids, occurrences, orders, ru
 class OccurrenceRow:
     """`reason` is what the rule saw when it fired; `retroactive`: found when it was over already, nobody was told.
     `severity` is {"at", "priority", "reason"} from when on it was how severe, oldest first; None where its rule has one
-    severity. `early`: of a forecast."""
+    severity. `early`: of a forecast. `priority`: the alarm's now."""
 
     id: int
     alarm: int
@@ -43,6 +43,12 @@ class OccurrenceRow:
     recorded_at: int
     severity: list[dict[str, Any]] | None
     early: bool
+    priority: str
+
+    @property
+    def severities(self) -> list[dict[str, Any]]:
+        """As `severity`; of a rule with one severity, that which its alarm has now."""
+        return self.severity or [{"at": self.raised_at, "priority": self.priority, "reason": self.reason}]
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,8 +89,10 @@ def test_occurrences_are_what_the_backtest_prints(centre: Centre) -> None:
     cleared = centre.level(3.0)
     again = centre.level(3.6)
     found = centre.get("viewer", "/occurrences")["items"]
-    ours = {"early": False, "retroactive": False, "severity": []}
-    assert found[0] == ours | {
+    why = {"when": "level_inside > 3.5", "values": {"level_inside": 3.8}, "for": "0s"}
+    assert found[0] == {
+        "early": False, "retroactive": False,
+        "severities": [{"at": to_iso(raised), "priority": "critical", "reason": why}],
         "id": 1, "alarm": 1, "rule": "high", "device": "ps-1", "metric": "level_inside", "since": to_iso(raised),
         "raised_at": to_iso(raised), "cleared_at": to_iso(cleared), "first_value": 3.8, "peak_value": 4.0,
     }  # fmt: skip

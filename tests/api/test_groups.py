@@ -77,6 +77,8 @@ def test_it_names_subject_members_and_what_it_holds_back(centre: Centre) -> None
     assert [(act["act"], act["why"]) for act in history] == [("suppressed", "east-dark grid:east"), ("raised", None)]
     assert [a["id"] for a in centre.get("viewer", "/alarms", state="DSUPR", device="ps-1")["items"]] == [child["id"]]
     assert centre.get("viewer", "/alarms", device="grid:east")["items"] == [parent]
+    for alarm in (parent, child):
+        assert centre.get("viewer", f"/alarms/{alarm['id']}/explain")
     order = centre.get("viewer", f"/orders/{parent['order']}")
     assert (order["device"], order["device_name"], order["grid"]) == ("grid:east", "东片", "east")
 
@@ -93,6 +95,8 @@ def test_doors_together_are_as_private_as_one(centre: Centre) -> None:
             item.pop("rule_text", None)  # a rule is no secret, and this one names a tag
         said = str(answer)
         assert not [word for word in PRIVATE if word in said], path
+    explained = centre.ask("GET", f"/api/v1/alarms/{seen['id']}/explain", token=centre.token("viewer"))
+    assert not [word for word in PRIVATE if word in explained.text], explained.text
     known = find(centre.get("handler", "/alarms")["items"], "doors-dark")
     assert (known["device"], known["device_name"], known["kind"]) == ("group:独居八旬", "独居八旬", "door_sensor")
     assert [a["id"] for a in centre.get("handler", "/alarms", device="group:独居八旬")["items"]] == [seen["id"]]
@@ -125,7 +129,7 @@ def test_how_severe_it_was_when(centre: Centre) -> None:
         centre.send("ps-1", {"at": centre.now // 1000, "level_outside": level})
     alarm = find(centre.get("viewer", "/alarms")["items"], "outside")
     assert (alarm["priority"], alarm["early"]) == ("critical", False)
-    severity = centre.get("viewer", "/occurrences", rule="outside")["items"][0]["severity"]
-    assert [(s["at"], s["priority"]) for s in severity] == [(at[0], "low"), (at[1], "critical")]
-    assert severity[1]["reason"]["values"] == {"level_outside": 4.3}
-    assert alarm["occurrence"]["severity"] == severity
+    severities = centre.get("viewer", "/occurrences", rule="outside")["items"][0]["severities"]
+    assert [(s["at"], s["priority"]) for s in severities] == [(at[0], "low"), (at[1], "critical")]
+    assert severities[1]["reason"]["values"] == {"level_outside": 4.3}
+    assert alarm["occurrence"]["severities"] == severities

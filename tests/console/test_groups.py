@@ -120,7 +120,9 @@ def test_its_page_names_members_and_children_and_theirs_names_it(visitor: Visito
     said = text_of(client.get(f"/alarms/{child}").text)
     assert "由“网关离线”（设备组 gw-7）抑制" in said
     assert "gateway-down group:gw-7" not in said
-    assert client.get("/orders/1").status_code == 200
+    parent = number(client.get("/").text, "group:gw-7")
+    for path in ("/orders/1", f"/alarms/{child}/why", f"/alarms/{parent}/why", "/rules"):
+        assert client.get(path).status_code == 200, path
 
 
 def test_a_grid_is_called_by_its_name(visitor: Visitor, township: Township) -> None:
@@ -132,7 +134,7 @@ def test_a_grid_is_called_by_its_name(visitor: Visitor, township: Township) -> N
 
 def test_doors_of_elders_together_are_as_private_as_one(visitor: Visitor, township: Township) -> None:
     dark(township)
-    for path in ("/", "/wall", "/orders", "/?show=suppressed"):
+    for path in ("/", "/wall", "/orders", "/?show=suppressed", "/rules/review"):
         html = visitor("guest").get(path).text
         assert not [word for word in ("door-1", "grid:east", "门磁成片失联：", *PERSON) if word in html], path
     assert "老人关爱告警" in visitor("guest").get("/").text

@@ -17,7 +17,10 @@ from devices.kinds import KINDS
 from devices.presence import MISSED_REPORTS
 from devices.registry import Registry
 from flow import alarms as recorded
+from flow import holes
 from flow.appender import REMEMBERED
+from flow.filling import QUIET
+from flow.occurring import MOST_CHANGES
 from flow.readings import REFUSED_KEPT
 from gridwhistle.broker import LIMITS
 from gridwhistle.centre import BACKLOG_S, LINK_GRACE_S
@@ -159,6 +162,10 @@ NUMBERS = [
     (2, f"closed within {TAKEN_WITHIN_S:.0f} s", "subscriber.TAKEN_WITHIN_S"),
     (4, f"older than {recorded.LATE_AFTER // MINUTE} min behind now", "flow.alarms.LATE_AFTER"),
     (4, f"or {MISSED_REPORTS} × its interval", "presence.MISSED_REPORTS"),
+    (4, f"more than {holes.MISSED} of its device's intervals", "holes.MISSED"),
+    (4, f"at most {holes.MOST_OF_A_SERIES} a series, for {holes.KEPT // DAY} days", "holes.KEPT"),
+    (4, f"none has come for {QUIET // MINUTE} min", "filling.QUIET"),
+    (5, f"the first and the latest {MOST_CHANGES - 1} changes", "occurring.MOST_CHANGES"),
     (5, f"an expiry within {MAX_SHELVED // DAY} days", "alarms.MAX_SHELVED"),
     (6, f"default {Settings().orders.watch // HOUR} h", "settings.Orders"),
     (8, f"at most {MAX_UNKNOWN:,} such devices", "decoder.MAX_UNKNOWN"),
