@@ -255,11 +255,11 @@ class Engine:
                 why = [p.why for p in mine if raised < p.end]
                 if why and (block.rule.id, device) not in found.paused:
                     found.paused.add((block.rule.id, device))
-                    ended.append(row)
+                    ended.append((row, max(now, int(kernel.state.instant[row]), raised)))
                     end = self._end(kernel, block, row, now, "paused", {"why": why[0]})
                     found.transitions.append(((end.at, self._bound.places[block.rule.id], row, 0), end))
             if ended:
-                changes.kernels.append((kernel, _cleared(kernel, np.array(ended, np.int64))))
+                changes.kernels.append((kernel, _cleared(*np.array(ended, np.int64).T)))
 
     def snapshot(self) -> bytes:
         """The whole state; `restore` of it, with the same rules and devices, gives an engine that cannot be told
@@ -448,7 +448,7 @@ def _no_memory() -> Memory:
     return Memory(np.array([np.nan]), np.array([NEVER], np.int64), np.empty(0, np.int64))
 
 
-def _cleared(kernel: Kernel, rows: I64) -> Change:
-    """These pairs without their occurrences, by the clock."""
+def _cleared(rows: I64, instant: I64) -> Change:
+    """These pairs without their occurrences, judged by the clock at these instants."""
     none = np.empty(0, np.int64)
-    return Change(rows, kernel.state.instant[rows], True, rows, idle(len(rows)), none, np.empty(0))
+    return Change(rows, instant, True, rows, idle(len(rows)), none, np.empty(0))

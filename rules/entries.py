@@ -19,7 +19,7 @@ from rules.tokens import MAX_DURATION
 
 MAX_RULES = 10_000
 MAX_LEVELS = 20
-MAX_REPEAT = 64
+MAX_REPEAT = 32
 SERVICE_PREFIX = "gw-"
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _REPEAT = re.compile(r"\s*([0-9]{1,4})\s+of\s+([0-9]{1,4})\s*")

@@ -223,12 +223,24 @@ def calculate(op: Sum, left: F64, right: F64) -> F64:
     """Arithmetic of the language: anything divided by 0 is unknown (NaN), as is whatever meets an unknown."""
     with np.errstate(all="ignore"):
         if op == "+":
-            return np.add(left, right)
+            return decimal(np.add(left, right))
         if op == "-":
-            return np.subtract(left, right)
+            return decimal(np.subtract(left, right))
         if op == "*":
             return np.multiply(left, right)
         return np.where(right == 0, np.nan, np.divide(left, right))
+
+
+# Beyond this a double has no nine decimals to round to.
+_MOST_DECIMAL = 4e6
+
+
+def decimal(value: F64) -> F64:
+    """Rounded to nine decimals: 3.8 - 0.2 is 3.5999999999999996 to a computer and 3.6 to a gauge, whose limit is 3.6.
+
+    Fewer decimals would be seen in a reading, more would let the error of the computer through.
+    """
+    return np.where(np.abs(value) < _MOST_DECIMAL, np.round(value, 9), value)
 
 
 def attribute_number(attributes: Mapping[str, AttributeValue], name: str) -> float:

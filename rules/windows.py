@@ -14,6 +14,7 @@ import numpy as np
 from devices.batch import F64, I64, Bool
 from devices.instants import SECOND
 from rules.history import MOST_SAMPLES, History, first_after, stretches
+from rules.rule import decimal
 
 # Samples gathered at once: more costs memory, fewer costs calls.
 _AT_ONCE = 1_000_000
@@ -86,7 +87,7 @@ def fold(function: str, windows: Windows) -> F64:
     chosen = windows if len(enough) == len(result) else windows.only(enough)
     for piece in _pieces(chosen.sizes):
         result[enough[piece]] = make(chosen.only(piece))
-    return np.round(result, _DECIMALS) if function in _ROUNDED else result
+    return decimal(result) if function in _ROUNDED else result
 
 
 def _pieces(sizes: I64) -> Iterator[slice]:
@@ -205,8 +206,6 @@ _FOLDS: dict[str, _Fold] = {
     "median": (1, _median), "delta": (2, _delta), "rate": (2, _rate), "increase": (2, _increase),
     "spread": (2, _spread),
 }  # fmt: skip
-# Five hundred times 0.1 is 49.99999999999999 to a computer and 50 to a rain gauge, whose standard is 50. Fewer decimals
-# would be seen in a reading, more would let the error through.
+# Sums and means of decimal readings are decimal: five hundred times 0.1 mm is the 50 of the standard.
 _ROUNDED = frozenset({"sum", "avg", "median", "delta", "increase"})
-_DECIMALS = 9
 _ANCHORED = frozenset({"increase", "spread"})

@@ -121,7 +121,7 @@ def test_an_id_is_a_name_and_not_the_services_own(name: str) -> None:
         ("repeat: 3/5", "such as 3 of 5"),
         ("repeat: 0 of 5", "k at least 1"),
         ("repeat: 6 of 5", "k at most n"),
-        ("repeat: 3 of 65", "n at most 64"),
+        ("repeat: 3 of 33", "n at most 32"),
         ("keep_for: 400d", "at most 366d"),
         ("keep_for: 10", "with its unit"),
         ("only_in: flood_season", "a list of modes such as [flood_season]"),
