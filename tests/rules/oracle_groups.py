@@ -72,9 +72,9 @@ class Alarm:
             return []
         if before is None:
             first = next(step for part, step in turned if part.level == now)
-            self.since, self.first, self.peak, self.last_at = first.since, first.first, None, None
+            self.since, self.first, self.peak = first.since, first.first, None
         self._worse()
-        at = max(step.at for _, step in turned)
+        _, at = max((part.level, step.at) for part, step in turned)
         self.last_at = at if self.last_at is None else max(self.last_at, at)
         edge: Edge = "raised" if before is None else "cleared" if now is None else "changed"
         priority = self.rule.levels[now if now is not None else before or 0].priority

@@ -15,6 +15,7 @@ Samples = Sequence[Sample]
 
 # A forecast needs so many samples, looks at no more than so many, and believes a trend that explains half.
 _FEWEST, _MOST, _FIT = 5, 64, 0.5
+_NOT_ROUNDED = ("min", "max", "count", "stddev", "rate")
 
 
 def inside(samples: Samples, t: int, span: int) -> list[Sample]:
@@ -28,7 +29,13 @@ def anchor(samples: Samples, t: int, span: int) -> list[Sample]:
 
 
 def window(function: str, samples: Samples, t: int, span: int, *, max_gap: float) -> float | None:
-    """One of the ten window functions; None where the window does not tell."""
+    """One of the ten window functions; None where the window does not tell. What adds and takes away is rounded to nine
+    decimals, so that ten times a tenth is one."""
+    value = _window(function, samples, t, span, max_gap)
+    return value if value is None or function in _NOT_ROUNDED else round(value, 9)
+
+
+def _window(function: str, samples: Samples, t: int, span: int, max_gap: float) -> float | None:
     found = inside(samples, t, span)
     if function == "count":
         return len(found)

@@ -96,6 +96,13 @@ def test_five_values_by_hand(function: str, span: float, expected: float | None)
     assert found == (None if expected is None else pytest.approx(expected))
 
 
+def test_tenths_add_up() -> None:
+    tenths = [(at(k), 0.1 + k % 2 * 0.2) for k in range(500)]
+    assert windows.window("sum", tenths, at(499), 500 * MINUTE, max_gap=MINUTE) == 100.0
+    assert windows.window("avg", tenths, at(499), 500 * MINUTE, max_gap=MINUTE) == 0.2
+    assert windows.window("delta", tenths, at(499), 2 * MINUTE, max_gap=MINUTE) == 0.2
+
+
 def test_a_window_is_open_at_its_old_end_and_closed_at_its_new_one() -> None:
     assert [value for _, value in windows.inside(FIVE, at(3), 2 * MINUTE)] == [7.0, 2.0]
 

@@ -1,6 +1,6 @@
 """Holds and accumulations over real recordings, against counts in plain Python that know nothing of the engine.
 
-Rain is counted in exact tenths; the limits lie a hundredth below the standard, where no sum of tenths can be.
+Rain is counted in exact tenths, and what just reaches a limit has reached it.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def test_no_gauge_of_a_quiet_month_reached_a_rainstorm_standard(shared: Path) ->
 
 def _rain_rules(standards: Iterator[tuple[str, int, int]]) -> str:
     return "rules:\n" + "".join(
-        f"  - {{id: {name}, when: 'sum(rain, {hours}h) >= {mm - 0.01}'}}\n" for name, mm, hours in standards
+        f"  - {{id: {name}, when: 'sum(rain, {hours}h) >= {mm}'}}\n" for name, mm, hours in standards
     )
 
 
@@ -168,8 +168,7 @@ def test_what_fell_in_three_six_and_twelve_hours(shared: Path) -> None:
 def test_a_tenth_of_the_standards_as_levels_of_one_alarm(shared: Path) -> None:
     gauges = rain(shared)
     levels = "".join(
-        f"      - {{priority: {priority}, when: 'sum(rain, {hours}h) >= {mm - 0.01}'}}\n"
-        for mm, hours, priority in TENTHS
+        f"      - {{priority: {priority}, when: 'sum(rain, {hours}h) >= {mm}'}}\n" for mm, hours, priority in TENTHS
     )
     found = judge(f"rules:\n  - id: standard\n    levels:\n{levels}", "weather_station", gauges, interval_s=900)
     for gauge, readings in gauges.items():
@@ -209,7 +208,7 @@ def test_rainy_days_of_the_site(shared: Path, zone: str, counts: dict[str, int])
     """A day is told at the midnight that ends it; summer time makes it begin an hour earlier than the day of UTC."""
     gauges, limits = rain(shared), (5, 9, 11)
     rules = "rules:\n" + "".join(
-        f'  - {{id: day{mm}, when: \'sum(rain, 1d) >= {mm - 0.01} and between("00:00", "00:15")\'}}\n' for mm in limits
+        f'  - {{id: day{mm}, when: \'sum(rain, 1d) >= {mm} and between("00:00", "00:15")\'}}\n' for mm in limits
     )
     found = judge(rules, "weather_station", gauges, interval_s=900, zone=zone)
     for gauge, readings in gauges.items():
