@@ -175,7 +175,7 @@ class Engine:
         pairs, numbers, cuts = self._entries(batch)
         at = np.maximum(np.maximum.accumulate(rows.at), self._clock.now)
         clock, offsets = self._clock, self._bound.binding.offsets
-        first = int(np.searchsorted(at, self._bound.combiner.due()))
+        first = int(np.searchsorted(at, max(self._bound.combiner.due(), clock.now + 1)))
         first = min(first, int(np.searchsorted(at, min(FAR, int(rows.at.min()) + self._bound.combiner.soonest()))))
         with np.errstate(all="ignore"):
             for k, kernel in enumerate(self._bound.binding.kernels):
@@ -183,7 +183,7 @@ class Engine:
                     part = slice(cuts[k], cuts[k + 1])
                     entries = (pairs[part] - offsets[k], numbers[part])
                     view = see_batch(kernel, self._memory, batch, entries, clock) if cuts[k] < cuts[k + 1] else None
-                    first = min(first, first_due(kernel, view, at))
+                    first = min(first, first_due(kernel, view, at, clock.now))
         return max(first, int(np.searchsorted(rows.element, rows.element[0], "right")))
 
     def adopt(self, outcome: Outcome) -> None:

@@ -112,12 +112,12 @@ class Judging:
         peaks are told at the end of it, and what is said in between must not depend on where it ends."""
         standing, element = self._standing(key), turns[0][1].element
         device = self._cast.registry.get(key[1])
+        past, self._seen[key] = self._seen.get(key, -1), element
         if self._rows is None or element < 0 or device is None or standing.metric is None:
             return standing
         fallen = {part.level for part, turn in turns if turn.edge is Edge.CLEARED}
         stays = self._sees(key[0], standing, standing.levels - fallen)
         series = self._cast.registry.find_series(device.number, standing.metric)
-        past, self._seen[key] = self._seen.get(key, -1), element
         if series is not None and self._sees(key[0], standing, standing.levels):
             rows = self._rows
             seen = (rows.series == series) & (rows.element > past) & (rows.element < element + stays)
