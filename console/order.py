@@ -22,6 +22,7 @@ from console.texts import Language, say, say_or
 from console.visits import Posted, SignedVisit, is_fragment
 from console.words import metric_name, metric_of, moment, quantity, severities
 from devices.instants import DAY, HOUR, MINUTE, from_iso
+from devices.subjects import is_group
 from flow.orders import act_on_order
 from store.records.alarms import get_alarm
 from store.records.orders import Link, OrderRow, chain, get_order, list_handlers
@@ -134,8 +135,8 @@ def order_view(visit: SignedVisit, number: int) -> OrderPage:
         source=order.source,
         reporter="" if order.reporter == "service" else order.reporter,
         grid_name=order.grid_name or say(visit.language, "grid.none"),
-        device="" if masked else order.device or "",
-        device_name=device_name(visit, order.device or "", order.device_name, order.kind),
+        device="" if masked or is_group(order.device or "") else order.device or "",
+        device_name="" if masked else device_name(visit, order.device or "", order.device_name, order.kind),
         keeper=order.keeper,
         keeper_phone=order.keeper_phone,
         assignee=order.assignee_name or order.assignee or "",

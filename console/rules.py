@@ -112,6 +112,7 @@ def _counts(visit: SignedVisit) -> dict[str, list[tuple[AlarmState, int]]]:
     query = select(alarms.c.rule, alarms.c.state, func.count()).where(alarms.c.state.in_(_STATES))
     if hidden:
         query = query.where(alarms.c.device.not_in(select(devices.c.id).where(devices.c.kind.in_(hidden))))
+        query = query.where(alarms.c.kind.is_(None) | alarms.c.kind.not_in(hidden))
     found: dict[tuple[str, str], int] = {}
     with visit.installation.records.connect() as tx:
         for rule, state, count in tx.execute(query.group_by(alarms.c.rule, alarms.c.state)):

@@ -73,6 +73,7 @@ def record_found(
     happened = [h for h in apply(held, known, told, past=True) if h.act == Happening.RAISED]
     for alarm in held.values():
         alarm.current = alarm.current or max(alarm.occurrences.values(), key=lambda o: o.raised_at, default=None)
+        alarm.version = alarm.version or 1
     _write_occurrences(tx, held.values(), now)
     _write_alarms(tx, [a for a in held.values() if a.changed], now)
     if happened:

@@ -48,8 +48,7 @@ def hold(
 ) -> tuple[dict[Pair, HeldAlarm], list[Umbrella]]:
     """The alarms spoken of and those that a parent among them holds back or may have to, with every occurrence the
     transitions may mean; and whom each alarm of several devices covers."""
-    held = _spoken_of(tx, told, now, registry, rulebook)
-    old = [alarm for alarm in held.values() if alarm.version]
+    held, old = _spoken_of(tx, told, now, registry, rulebook)
     groups = group_rules(rulebook.rules)
     parents = {alarm.id: alarm for alarm in held.values() if is_group(alarm.device)}
     if groups:
@@ -86,11 +85,13 @@ def load_alarms(tx: Connection, wanted: Iterable[ColumnElement[bool]]) -> dict[P
 
 def _spoken_of(
     tx: Connection, told: Sequence[Transition], now: int, registry: Registry, rulebook: RuleBookLike
-) -> dict[Pair, HeldAlarm]:
-    """Those told of, as their rule and their devices are now; they may have changed since."""
+) -> tuple[dict[Pair, HeldAlarm], list[HeldAlarm]]:
+    """Those told of, as their rule and their devices are now (they may have changed since), and those of them that
+    were there before."""
     pairs, raised = {(t.rule, t.device) for t in told}, {(t.rule, t.device) for t in told if t.edge is Edge.RAISED}
     key = tuple_(alarms.c.rule, alarms.c.device)
     held = load_alarms(tx, (key.in_(some) for some in chunks(sorted(pairs))))
+    old = list(held.values())
     held |= _make_alarms(tx, sorted(raised - held.keys()), now, rulebook)
     under = under_of(tx)
     for (name, subject), alarm in held.items():
@@ -102,7 +103,7 @@ def _spoken_of(
             alarm.grid = device.grid
         if rule is not None:
             alarm.early = isinstance(rule, Rule) and rule.early
-    return held
+    return held, old
 
 
 def _make_alarms(tx: Connection, pairs: Sequence[Pair], now: int, rulebook: RuleBookLike) -> dict[Pair, HeldAlarm]:

@@ -176,7 +176,7 @@ def _report(service: Service, published: Published) -> dict[str, Any]:
         "alarms": {
             "raised": len(found),
             "cleared": sum(row.cleared_at is not None for row in found),
-            "by_kind": dict(Counter(kinds[row.device] for row in found)),
+            "by_kind": dict(Counter(kinds.get(row.device, "group") for row in found)),
         },
         "orders": {"filed": sum(states.values()), "by_state": dict(states)},
         "truth": truth,

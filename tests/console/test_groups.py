@@ -121,7 +121,9 @@ def test_its_page_names_members_and_children_and_theirs_names_it(visitor: Visito
     assert "由“网关离线”（设备组 gw-7）抑制" in said
     assert "gateway-down group:gw-7" not in said
     parent = number(client.get("/").text, "group:gw-7")
-    for path in ("/orders/1", f"/alarms/{child}/why", f"/alarms/{parent}/why", "/rules"):
+    orders = [f"/orders/{n}" for n in (1, 2)]
+    assert 'href="/devices/group:' not in "".join(client.get(path).text for path in orders)
+    for path in (*orders, f"/alarms/{child}/why", f"/alarms/{parent}/why", "/rules"):
         assert client.get(path).status_code == 200, path
 
 
@@ -129,6 +131,7 @@ def test_a_grid_is_called_by_its_name(visitor: Visitor, township: Township) -> N
     township.tell("ps-1", level_inside=3.6)
     shown = row(visitor("wang").get("/").text, "alarm-row", "grid:east")
     assert "网格 东片" in shown
+    assert 'href="/devices/grid:' not in visitor("wang").get("/").text
     assert "1/1 台：一号泵站" in shown
 
 

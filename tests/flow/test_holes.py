@@ -29,6 +29,11 @@ RULES = (
     for: 20m
     max_gap: 3h
     order: {category: flood.polder_inside}
+  - id: held
+    name: {zh: 持续高, en: held}
+    applies_to: {kind: pump_station}
+    when: level_inside > 3.5
+    for: 40m
   - id: mean
     name: {zh: 均值高, en: mean}
     applies_to: {kind: pump_station}
@@ -149,6 +154,19 @@ def test_looked_at_again_or_sent_again_nothing_more_is_found(centre: SmallCentre
     assert everything(centre) == before
 
 
+def test_afterwards_it_is_raised_as_ever(centre: SmallCentre) -> None:
+    live(centre)
+    send_late(centre)
+    quiet(centre)
+    assert {alarm["version"] for alarm in rows(centre, alarms)} == {1}
+    centre.level(centre.now + MINUTE, 3.6)
+    assert centre.states()["high", "ps-1"] == "UNACK"
+    (high,) = [a for a in rows(centre, alarms) if a["rule"] == "high"]
+    latest = max(o["id"] for o in rows(centre, occurrences) if o["rule"] == "high")
+    assert (high["raised_count"], high["occurrence"]) == (2, latest)
+    assert len(centre.orders()) == 1
+
+
 def test_it_waits_until_no_more_comes(centre: SmallCentre) -> None:
     live(centre)
     send_late(centre, range(11, 60))
@@ -183,6 +201,25 @@ def test_over_a_restart_and_a_kill(centre: SmallCentre) -> None:
     centre.start()
     assert rows(centre, holes)[0]["filled_at"] is not None
     assert quiet(centre) == 3
+
+
+def test_a_hole_is_remembered_over_a_restart(centre: SmallCentre) -> None:
+    live(centre)
+    centre.stop(crash=True)
+    centre.start()
+    send_late(centre)
+    assert quiet(centre) == 3
+
+
+def test_what_began_before_it_is_no_finding(centre: SmallCentre) -> None:
+    """High from minute 5: what was pending when the silence began was given up, live and here."""
+    for minute in (*range(11), *range(130, 133)):
+        centre.level(START + minute * MINUTE, 3.6 if 5 <= minute <= 10 else 3.0)
+    for minute in range(11, 130):
+        centre.send("ps-1", {"at": (START + minute * MINUTE) // 1000, "level_inside": 3.6 if minute < 60 else 3.0})
+    centre.settle()
+    quiet(centre)
+    assert "held" not in found(centre)
 
 
 def test_a_look_that_dies_is_done_again(centre: SmallCentre, monkeypatch: pytest.MonkeyPatch) -> None:

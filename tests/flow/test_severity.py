@@ -15,7 +15,7 @@ from flow.orders import act_on_order
 from rules.outcome import Edge, Transition
 from rules.rule import Priority
 from store.records.tables import alarm_history, alarms, occurrences, order_history, orders, outbox
-from tests.flow.town import AIR, DOOR, HANDLER, LEVEL, NOW, OFFICER, Rule, Town, down, up
+from tests.flow.town import AIR, CHECKER, DOOR, HANDLER, LEVEL, NOW, OFFICER, Rule, Town, down, up
 
 CRITICAL, HIGH, MEDIUM, LOW, NOTICE = Priority
 TABLES = (alarms, occurrences, alarm_history, orders, order_history, outbox)
@@ -110,6 +110,21 @@ def test_what_is_worse_than_a_voided_order_gets_one_of_its_own(town: Town) -> No
     assert [(o["state"], o["priority"]) for o in town.rows(orders)] == [("void", "low"), ("filed", "critical")]
 
 
+def test_a_closed_order_is_opened_again_by_what_is_worse(town: Town) -> None:
+    """The checker closed it against the standing alarm, which then got worse."""
+    town.tell(raised(LOW))
+    act_on_order(town.records, town.now, OFFICER, order=1, act="dispatch", version=1, assignee=HANDLER.name)
+    for version, (actor, act) in enumerate(
+        [(HANDLER, "accept"), (HANDLER, "handle"), (CHECKER, "check"), (CHECKER, "close")], start=2
+    ):
+        act_on_order(town.records, town.now, actor, order=1, act=act, version=version, reason="已处理")
+    town.later(HOUR)
+    town.tell(changed(HIGH, NOW + HOUR))
+    (order,) = town.rows(orders)
+    assert (order["state"], order["priority"]) == ("rework", "high")
+    assert "order:1:reopened:v7" in town.messages()
+
+
 def test_shelved_it_is_followed_and_silent(town: Town) -> None:
     town.tell(raised(MEDIUM))
     shelve(town.records, town.now, OFFICER, alarm=1, until=NOW + HOUR, reason="检修")
@@ -191,11 +206,12 @@ def test_told_twice_or_cut_anywhere_it_comes_to_the_same(
     once = everything(whole)
     whole.tell(*story)
     assert everything(whole) == once
-    for table in (alarms, occurrences, orders):
-        assert [{**row, "version": 0} for row in whole.rows(table)] == [
-            {**row, "version": 0} for row in parts.rows(table)
-        ]
-    assert [h["act"] for h in whole.rows(alarm_history)] == [h["act"] for h in parts.rows(alarm_history)]
+    ends = [[(a["state"], a["priority"], a["active"]) for a in town.rows(alarms)] for town in (whole, parts)]
+    assert ends[0] == ends[1]
+    # What comes back at one instant could be the same told again: then the trace alone is shorter.
+    if len({(t.at, t.priority) for t in story}) == len(story):
+        for table in (alarms, occurrences, orders, alarm_history):
+            assert whole.rows(table) == parts.rows(table)
     for town in (whole, parts):
         town.records.dispose()
 

@@ -157,9 +157,9 @@ def test_under_two_it_comes_back_after_both(town: Town) -> None:
 
 
 def test_of_one_element_or_tick_the_cause_is_told_first(town: Town) -> None:
-    town.tell(up("gw-silence", "m-1"), up(*GATEWAY))
-    assert states(town)["gw-silence", "m-1"] == "DSUPR"
-    assert town.messages() == ["alarm:1:occ:1:raised", "order:1:filed"]
+    town.tell(up("level-silent", "m-1"), up(*GATEWAY))
+    assert acts(town, "level-silent", "m-1") == [("suppressed", "gateway-down group:gw-7"), ("raised", None)]
+    assert [o["device"] for o in town.rows(orders)] == ["group:gw-7"]
 
 
 @pytest.mark.parametrize("cut", [1, 2, 3])
@@ -172,6 +172,16 @@ def test_how_the_stream_is_cut_changes_no_order(town: Town, cut: int) -> None:
     assert {(o["device"], o["state"]) for o in town.rows(orders)} == {
         ("m-1", "filed"), ("group:gw-7", "checking"), ("m-2", "filed"),
     }  # fmt: skip
+    second = next(a["id"] for a in town.rows(alarms) if a["device"] == "m-2")
+    told = [m for m in town.messages() if m.startswith(f"alarm:{second}:")]
+    assert told == [f"alarm:{second}:occ:3:unsuppressed:{NOW + 3}"]
+
+
+def test_what_outlasts_it_by_a_moment_wakes_nobody(town: Town) -> None:
+    town.tell(up(*GATEWAY), up("gw-silence", "m-1"))
+    told = len(town.messages())
+    town.tell(down(*GATEWAY, NOW + 1, element=1), down("gw-silence", "m-1", NOW + 2, element=2))
+    assert (states(town)["gw-silence", "m-1"], len(town.messages())) == ("RTNUN", told)
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))
