@@ -231,7 +231,7 @@ def sees(visit: SignedVisit, alarm: AlarmRow) -> bool:
 
 
 def _wanted(alarm: AlarmRow, wanted: Filter, places: Places) -> bool:
-    if wanted.show == "unacknowledged" and alarm.state not in UNACKNOWLEDGED:
+    if wanted.show == "unacknowledged" and (alarm.early or alarm.state not in UNACKNOWLEDGED):
         return False
     if wanted.show == "early" and not alarm.early:
         return False

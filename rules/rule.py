@@ -97,7 +97,7 @@ class Rule:
     (for `max_gap_us` of a rule that reads events only: no gap); NO_GAP means never. `repeat` (k, n): k of the last n
     evaluations. `keep_us`: an occurrence stands at least so long. `only_in`: modes that must all hold. `levels` from
     the mildest to the worst; `when` is then that of the first. `suppresses`: ids of rules, of a group rule alone; None
-    is every rule about absence."""
+    is those about absence where it is about absence itself."""
 
     id: str
     when: Expression

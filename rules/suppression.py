@@ -11,7 +11,7 @@ from devices.kinds import KINDS
 from devices.registry import Device, DeviceStatus, Registry
 from devices.subjects import grid_of, tag_of
 from rules.book import SILENCE
-from rules.expression import Absent, leaves
+from rules.expression import Absent, DeviceAbsent, leaves
 from rules.parts import parts_of
 from rules.rule import Rule
 from rules.vocabulary import kinds_with
@@ -21,12 +21,15 @@ Under = Callable[[str], frozenset[str]]
 
 
 def suppressed_rules(rules: Mapping[str, Rule], rule: Rule) -> frozenset[str]:
-    """The rules whose alarms about its members the group rule holds back: those it names, else the service's own
-    alarm about a silent device and every rule about one device that asks for an absence."""
+    """The rules whose alarms about its members the group rule holds back: those it names. Without a word, one that is
+    itself about absence holds back the service's own alarm about a silent device and every rule about one device that
+    asks for an absence; any other none, for a station that falls silent in a flood does not follow from the flood."""
     if rule.group is None:
         return frozenset()
     if rule.suppresses is not None:
         return rule.suppresses
+    if not asks_absence(rule):
+        return frozenset()
     return frozenset({SILENCE}) | {other.id for other in rules.values() if other.group is None and asks_absence(other)}
 
 
@@ -63,4 +66,5 @@ def kind_of_members(belongs: Callable[[Device], bool], registry: Registry) -> st
 
 
 def asks_absence(rule: Rule) -> bool:
-    return any(isinstance(leaf, Absent) for tree in rule.trees for leaf in leaves(tree))
+    """`absent`, or `absent(…)` of any metric."""
+    return any(isinstance(leaf, (Absent, DeviceAbsent)) for tree in rule.trees for leaf in leaves(tree))

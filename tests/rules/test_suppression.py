@@ -43,6 +43,17 @@ def test_without_a_word_it_holds_back_silences_and_absences_of_single_devices() 
     assert suppressed_rules(rules, rules["down"]) == {"gw-silence", "level-silent", "odd"}
 
 
+@pytest.mark.parametrize(
+    ("when", "holds_back"),
+    [("in_grid(share(absent) > 0.5)", True), ("in_grid(count(absent(level_inside, 10m)) >= 2)", True),
+     ("in_grid(count(level_inside > 3.5) >= 2)", False)],
+)  # fmt: skip
+def test_only_an_absence_explains_an_absence(when: str, holds_back: bool) -> None:
+    """A station that falls silent in a flood does not follow from the flood: its silence is told."""
+    rules = rules_of(f"id: group, when: '{when}', applies_to: {{kind: pump_station}}, name: {{zh: 组, en: g}}", SILENT)
+    assert ("gw-silence" in suppressed_rules(rules, rules["group"])) is holds_back
+
+
 def test_it_may_name_others_or_none() -> None:
     rules = rules_of(GATEWAY.replace("name:", "suppresses: [high], name:"), SILENT, HIGH)
     assert suppressed_rules(rules, rules["down"]) == {"high"}
