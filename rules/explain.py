@@ -186,7 +186,7 @@ def _why(look: Look, when: bool | None, clear: bool | None) -> Iterator[Reason]:
         yield "paused", f"已停用至 {until}：{look.paused.why}", f"paused until {until}: {look.paused.why}"
     if look.phase == FIRING:
         yield from _standing(look, clear)
-    elif when is True:
+    elif when is True and look.paused is None:
         yield from _held_back(look)
     elif when is None:
         yield "unknown", "条件未知，既不触发也不解除", "the condition is unknown: it neither raises nor clears"

@@ -274,6 +274,15 @@ def is_constant(node: Expression) -> bool:
     return all(isinstance(leaf, (Number, Duration, Attribute)) for leaf in leaves(node))
 
 
+def needs_event(node: Expression) -> bool:
+    """It can be true only at an element that brings an event."""
+    if isinstance(node, And):
+        return needs_event(node.left) or needs_event(node.right)
+    if isinstance(node, Or):
+        return needs_event(node.left) and needs_event(node.right)
+    return isinstance(node, Event)
+
+
 def first_metric(node: Expression) -> str | None:
     for leaf in leaves(node):
         if isinstance(leaf, Metric):

@@ -27,7 +27,6 @@ from rules.expression import (
     ByResponse,
     Compare,
     Duration,
-    Event,
     Expression,
     Forecast,
     Group,
@@ -41,6 +40,7 @@ from rules.expression import (
     first_metric,
     is_constant,
     leaves,
+    needs_event,
     rises,
     series_names,
 )
@@ -167,7 +167,7 @@ class Rule:
 
     @cached_property
     def _of_an_instant(self) -> bool:
-        return self.clear is None and any(isinstance(leaf, Event) for leaf in leaves(self.when))
+        return self.clear is None and needs_event(self.when)
 
     @cached_property
     def timed(self) -> bool:

@@ -60,7 +60,7 @@ def step(history: History, start: I64, stop: I64, max_gap: I64) -> F64:
     last = stop[two] - 1
     apart = np.abs(history.value[last] - history.value[last - 1])
     found[two] = np.where(history.at[last] - history.at[last - 1] > max_gap[two], np.nan, apart)
-    return found
+    return decimal(found)
 
 
 def count(windows: Windows) -> F64:
@@ -207,5 +207,5 @@ _FOLDS: dict[str, _Fold] = {
     "spread": (2, _spread),
 }  # fmt: skip
 # Sums and means of decimal readings are decimal: five hundred times 0.1 mm is the 50 of the standard.
-_ROUNDED = frozenset({"sum", "avg", "median", "delta", "increase"})
+_ROUNDED = frozenset({"sum", "avg", "median", "delta", "increase", "spread"})
 _ANCHORED = frozenset({"increase", "spread"})

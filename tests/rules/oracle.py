@@ -15,6 +15,7 @@ from rules.calendar import Calendar
 from rules.declared import Declared, Pause
 from rules.expression import (
     Absent,
+    And,
     Between,
     Count,
     DeviceAbsent,
@@ -23,6 +24,7 @@ from rules.expression import (
     Holiday,
     Metric,
     Mode,
+    Or,
     Since,
     Weekday,
     first_metric,
@@ -272,10 +274,18 @@ def _pair(
         hold_us,
         0 if member else rule.keep_us,
         None if member else rule.repeat,
-        clear is None and any(isinstance(leaf, Event) for leaf in leaves(when)),
+        clear is None and only_with_an_event(when),
         metric is None or rises(when, metric),
     )
     return Pair(rule, level, when, clear, device, Machine(manner))
+
+
+def only_with_an_event(node: Expression) -> bool:
+    """`when` cannot be true without one, so what it raises lives for one element."""
+    if isinstance(node, (And, Or)):
+        sides = [only_with_an_event(node.left), only_with_an_event(node.right)]
+        return any(sides) if isinstance(node, And) else all(sides)
+    return isinstance(node, Event)
 
 
 def applies(rule: Rule, device: Device, grid_tree: Mapping[str, frozenset[str]]) -> bool:

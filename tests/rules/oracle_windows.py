@@ -105,14 +105,14 @@ def flat(samples: Samples, t: int, span: int, tolerance: float, *, max_gap: floa
     if any(b - a > max_gap for (a, _), (b, _) in pairwise(watched)):
         return None
     values = [value for _, value in watched]
-    return max(values) - min(values) <= tolerance
+    return round(max(values) - min(values), 9) <= tolerance
 
 
 def spike(samples: Samples, size: float, *, max_gap: float) -> bool | None:
     if len(samples) < 2:
         return None
     (a, before), (b, newest) = samples[-2:]
-    return None if b - a > max_gap else abs(newest - before) > size
+    return None if b - a > max_gap else round(abs(newest - before), 9) > size
 
 
 def forecast(samples: Samples, t: int, span: int, ahead: int) -> float | None:

@@ -264,3 +264,11 @@ def test_the_reason_tells_the_rule_and_what_it_saw() -> None:
 
 def test_start_is_where_the_tests_think_it_is() -> None:
     assert at("0s") == START
+
+
+def test_an_event_that_is_not_needed_raises_once_and_stands_while_the_rest_is_true() -> None:
+    desk = Desk(rule('event("tamper") or online == false', applies_to="{kind: camera}"))
+    for minute in range(1, 9):
+        desk.reads(("cam", f"{minute}m", {"online": 0}))
+    desk.reads(("cam", "9m", {"online": 1}))
+    assert desk.said == ["raised 1", "cleared 9"]
