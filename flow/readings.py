@@ -120,16 +120,18 @@ class Settler:
 
     def link(self, resumed_at: int) -> None:
         """The broker link came back (or the service started) and its backlog is drained."""
+        self._meet_newcomers()
         unseen = [d for d in self.memory.registry.devices if not d.first_seen]
-        for device in unseen:
-            self.memory.registry.put(replace(device, first_seen=resumed_at))
-        if unseen:
-            self.memory.devices_changed()
         with write(self.records) as tx:
+            self._save_newcomers(tx)
             append_entry(tx, self.number + 1, EntryKind.LINK, resumed_at)
             for device in unseen:
                 device_records.set_first_seen(tx, device.number, resumed_at)
         self._advance(None)
+        for device in unseen:
+            self.memory.registry.put(replace(device, first_seen=resumed_at))
+        if unseen:  # grows by what the decoder has numbered meanwhile, so not before what was saved is marked
+            self.memory.devices_changed()
         self.memory.engine.link(resumed_at)
         self.memory.presence.link(resumed_at)
 
@@ -277,6 +279,7 @@ class Settler:
             self.appender.advanced(self.number)
 
     def _saved(self) -> None:
+        """To be called once the transaction of `_save_newcomers` is committed, before anything can grow again."""
         self.saved_devices = len(self.memory.presence.last_seen)
         self.saved_series = len(self.memory.newest.measured_at)
 

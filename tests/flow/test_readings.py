@@ -12,7 +12,8 @@ from alerts.roles import Actor, Role
 from devices.instants import DAY, HOUR, MINUTE, SECOND
 from devices.registry import DeviceStatus
 from ingest.decoder import UnknownDevices
-from tests.flow.centre import START, SmallCentre
+from rules.book import load
+from tests.flow.centre import HIGH, START, SmallCentre
 
 
 @pytest.fixture
@@ -291,6 +292,46 @@ DOORS = """
 rules:
   - {id: opened, name: {zh: 门开}, applies_to: {kind: door_sensor}, when: event("door_opened"), priority: notice}
 """
+
+
+@pytest.mark.parametrize("clock", [0, START])
+def test_what_is_heard_before_the_link_is_known_again_after_a_restart(tmp_path: Path, clock: int) -> None:
+    centre = SmallCentre(tmp_path / "data", now=clock).start()
+    centre.now = START
+    centre.send("ps-1", {"at": START // 1000, "level_inside": 3.6, "level_outside": 3.1})
+    centre.send("door-1", {"at": START // 1000, "open": True}, kind="door_sensor")
+    centre.send("ps-9", {"at": START // 1000, "level_inside": 3.6})
+    centre.settler.link(START)
+    centre.settle()
+    centre.settler.snapshot()
+    centre.stop(crash=True)
+    centre.start()
+    assert centre.occurrences() == [("high", "ps-1", START, None)]
+    assert list(centre.stored("ps-9", "level_inside")) == [START]
+    assert {d.first_seen for d in centre.settler.memory.registry.devices} == {START}
+    centre.stop()
+
+
+@pytest.mark.parametrize("act", ["tick", "reload", "declare", "set_status"])
+def test_no_act_between_hearing_and_settling_forgets_what_was_heard(tmp_path: Path, act: str) -> None:
+    centre = SmallCentre(tmp_path / "data").start()
+    centre.level(START, 3.1)
+    centre.level(START, 3.1, device="ps-8")
+    centre.now += HOUR
+    centre.send("ps-9", {"at": centre.now // 1000, "level_inside": 3.6, "level_outside": 3.1})
+    if act == "tick":
+        assert centre.settler.tick(centre.now)
+    elif act == "reload":
+        centre.settler.reload(load({"rules.yaml": HIGH.replace("3.5", "3.4")}), centre.now)
+    elif act == "declare":
+        centre.settler.declare(lambda _tx, _now: None, centre.now)
+    else:
+        centre.settler.set_status("ps-8", DeviceStatus.ACTIVE, centre.now, Actor("wang", Role.DUTY_OFFICER))
+    centre.settle()
+    centre.stop(crash=True)
+    centre.start()
+    assert list(centre.stored("ps-9", "level_outside")) == [centre.now]
+    centre.stop()
 
 
 def test_a_door_that_only_says_open_tells_its_openings(tmp_path: Path) -> None:
