@@ -122,6 +122,18 @@ class Engine:
         tally, numbers, of = self._bound.combiner.look(rule_id, subject)
         return tally, [self._registry.devices[n].id for n in numbers], of
 
+    def counting(self, rule_id: str, outcome: Outcome | None = None) -> frozenset[int]:
+        """The numbers of the devices that meet the condition of a group rule, once the outcome is adopted."""
+        changes = outcome.changes if outcome is not None else _Changes()
+        assert isinstance(changes, _Changes)
+        return (changes.bound or self._bound).combiner.counting(rule_id, changes.turned)
+
+    def loses_members(self, outcome: Outcome) -> bool:
+        """Somewhere a device counted as a member of a group and, once the outcome is adopted, does not."""
+        changes = outcome.changes
+        assert isinstance(changes, _Changes)
+        return changes.turned is not None and self._bound.combiner.loses_members(changes.turned)
+
     @property
     def declared(self) -> Declared:
         return self._clock.declared
@@ -361,23 +373,25 @@ class Engine:
         self._report(kernel, verdict, view.element, found)
 
     def _judge_clock(self, kernel: Kernel, pairs: I64, clock: Clock, found: _Found) -> Change:
-        """Works on a copy of the due pairs; every round judges each at its earliest due instant and asks again."""
+        """Works on a copy of the due pairs; every round judges each at its earliest due instant and asks again. A pair
+        that a round neither moved nor took further in time is done: no mistake may keep the clock for ever."""
         pocket = kernel.state.take(pairs)
-        active, looked = np.arange(len(pairs)), False
+        active, looked, moved = np.arange(len(pairs)), False, np.ones(len(pairs), bool)
         while len(active):
             sight = see_clock(kernel, self._memory, pairs[active], pocket.instant[active], clock)
             ready, instants = agenda(kernel, sight, np.arange(len(active)), pocket.tracks.take(active), looked=looked)
             pocket.due[active] = ready.min(axis=0)
-            late = pocket.due[active] <= clock.now
-            at = np.where(ready <= clock.now, instants, np.iinfo(np.int64).max).min(axis=0)[late]
-            active = active[late]
+            at = np.where(ready <= clock.now, instants, np.iinfo(np.int64).max).min(axis=0)
+            late = (pocket.due[active] <= clock.now) & (moved | (at > pocket.instant[active]))
+            active, at = active[late], at[late]
             if not len(active):
                 break
             sight = see_clock(kernel, self._memory, pairs[active], np.maximum(pocket.instant[active], at), clock)
             groups = Groups(np.arange(len(active)), pairs[active], active, len(active))
+            phase = pocket.tracks.phase[active]
             verdict = judge(kernel, sight, groups, pocket, by_clock=True)
             verdict.change.apply(pocket)
-            looked = True
+            looked, moved = True, pocket.tracks.phase[active] != phase
             self._report(kernel, verdict, None, found)
         none = np.empty(0, np.int64)
         return Change(pairs, pocket.instant, True, pairs, pocket.tracks, none, np.empty(0), pocket.due)

@@ -171,17 +171,18 @@ def _course(kernel: Kernel, sight: Sight, groups: Groups, state: State, *, opini
         false = false if held is None else false & ~held
     clear = false if shape.clear is None else conditions(shape).clear_true(sight)
     assert clear is not None
-    reset = np.zeros(0, bool)
+    reset, ended = np.zeros(0, bool), None
     if kernel.holds and false is not None:
         reset = false | _broken(kernel, sight, groups, state, by_clock=by_clock)
     if by_clock and kernel.pauses.of:
         raised = state.tracks.raised[groups.places]
         ends_at = kernel.pauses.end_of(groups.pairs, sight.instant, raised, ticked=sight.clock.ticked)
-        clear = clear | (ends_at <= sight.instant)
+        ended = ends_at <= sight.instant
+        clear = clear | ended
     elif shape.lingers and not by_clock:
         clear = np.zeros(len(clear), bool)
     worst = sight.values[shape.peak] if shape.peak >= 0 else None
-    return Course(sight.instant, opinion.true, clear, reset, worst, shape.peak_is_maximum, shape.momentary)
+    return Course(sight.instant, opinion.true, clear, reset, worst, shape.peak_is_maximum, shape.momentary, ended)
 
 
 def _loud(kernel: Kernel, course: Course, groups: Groups, state: State, phase: I8) -> I64:
@@ -215,7 +216,10 @@ def _walk_all(kernel: Kernel, course: Course, groups: Groups, state: State, *, v
     tracks = state.tracks.take(places)
     starts = groups.starts[chosen].tolist()
     stops = (groups.ends() + 1)[chosen].tolist()
-    holds, keeps = kernel.hold[pairs].tolist(), kernel.keep[pairs].tolist()
+    keep = kernel.keep[pairs]
+    if course.paused is not None:  # a pause ends what stands, however long it was to be kept
+        keep = np.where(course.paused[groups.starts[chosen]], 0, keep)
+    holds, keeps = kernel.hold[pairs].tolist(), keep.tolist()
     course.freeze()
     for row, (pair, start, stop) in enumerate(zip(pairs.tolist(), starts, stops, strict=True)):
         worse = walk(

@@ -32,7 +32,8 @@ class Step:
 
 @dataclass(slots=True)
 class Course:
-    """What was found at every evaluation of a kernel: `worst` is the value of the rule's metric."""
+    """What was found at every evaluation of a kernel: `worst` is the value of the rule's metric, `paused` where the
+    clock found that a pause ends what stands."""
 
     instant: I64
     when: Bool
@@ -41,6 +42,7 @@ class Course:
     worst: F64 | None
     peak_is_maximum: bool
     momentary: bool
+    paused: Bool | None = None
     when_bytes: bytes = field(default=b"")
     clear_bytes: bytes = field(default=b"")
     reset_bytes: bytes = field(default=b"")

@@ -115,7 +115,7 @@ def _streams(town: Town) -> st.SearchStrategy[list[Happening]]:
     devices = {"ps-1": _STATION, "door": _SENSOR, "ps-2": _STATION}
     if town is _RISING:
         del devices["door"]
-    return streams(devices, others=None if town is _KEPT else _pauses(list(town.book.rules)))
+    return streams(devices, others=_pauses(list(town.book.rules)))
 
 
 @MANY

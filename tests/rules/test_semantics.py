@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rules.declared import Declared, Pause
 from tests.rules.desk import START, Desk, at, put, rule, town
 
 HIGH = "level_inside > 3.5"
@@ -272,3 +273,26 @@ def test_an_event_that_is_not_needed_raises_once_and_stands_while_the_rest_is_tr
         desk.reads(("cam", f"{minute}m", {"online": 0}))
     desk.reads(("cam", "9m", {"online": 1}))
     assert desk.said == ["raised 1", "cleared 9"]
+
+
+def test_a_pause_ends_what_is_kept_and_the_clock_goes_on() -> None:
+    desk = Desk(rule("absent(level_inside, 1m)", keep_for="10m"))
+    desk.level(("1m", 3.0))
+    desk.ticks("3m")
+    pause = Pause("ps-1", at("4m"), at("30m"), "检修")
+    desk.take(desk.engine.declare(Declared(pauses=(pause,)), at("3m")))
+    desk.ticks("4m")
+    assert desk.said == ["raised 2", "cleared 4"]
+    desk.ticks("40m")
+    assert desk.said == ["raised 2", "cleared 4", "raised 31"]
+
+
+def test_an_absence_counts_from_the_very_end_of_a_pause() -> None:
+    desk = Desk(rule("absent(level_inside, 1m)"))
+    desk.level(("1m", 3.0))
+    desk.take(desk.engine.declare(Declared(pauses=(Pause("ps-1", at("1m30s"), at("10m"), "检修"),)), at("1m")))
+    desk.reads(("ps-1", "10m", {"level_outside": 3.0}))
+    desk.ticks("10m")
+    assert desk.said == []
+    desk.ticks("11m")
+    assert desk.said == ["raised 11"]
