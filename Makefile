@@ -32,6 +32,7 @@ pytest: setup
 	$(BIN)/pytest -n 2
 
 bench: setup
+	$(BIN)/python -m benchmarks.rules --json
 	$(BIN)/python -m benchmarks.ingest --json
 
 clean:
