@@ -141,7 +141,7 @@ def backtest(  # noqa: PLR0913 - its options
         books = [_read_rules(place) for place in (rules, Path(against) if against else None) if place is not None]
         from gridwhistle.trying_recorded import backtest_recorded, open_recorded
 
-        answer, drawn = backtest_recorded(open_recorded(csv, mapping, town, books), books, draw=plot is not None)
+        answer, drawn = backtest_recorded(open_recorded(csv, mapping, town), books, draw=plot is not None)
     if plot is not None and drawn is not None:
         _draw(plot, drawn)
     _tell_backtest(answer, as_json=as_json)

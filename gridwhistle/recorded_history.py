@@ -9,26 +9,32 @@ from pathlib import Path
 import numpy as np
 
 from devices.instants import SECOND
+from devices.kinds import KINDS
 from devices.registry import Registry
 from devices.town import Town
-from gridwhistle.recorded_rows import Counted, first_instants, registry_of, rows_of
-from rules.backtest import Backtest, asks_the_clock
+from gridwhistle.recorded_rows import Counted, registry_of, rows_of
+from gridwhistle.recorded_survey import Interval, interval_of, survey
+from rules.backtest import Backtest
 from rules.book import RuleBook
 from rules.calendar import Site
 from rules.outcome import Rows
 from simulator.mapping import FileMapping
-from simulator.recorded import Counts, RecordedFile, devices_of
+from simulator.recorded import Counts, RecordedFile
 
 
 @dataclass(slots=True)
 class RecordedHistory:
-    """`start` and `end` are the first and last instant of the rows read so far, 0 before."""
+    """`start` and `end` are the first and last instant of the rows read so far, 0 before.
+
+    `intervals` are those of the devices, by id, that are not the one of their kind.
+    """
 
     mapping: FileMapping
     path: Path
     registry: Registry
     grid_tree: Mapping[str, frozenset[str]]
     site: Site
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
     counts: Counts = field(default_factory=Counts)
     counted: Counted = field(default_factory=Counted)
     start: int = 0
@@ -77,15 +83,15 @@ class RecordedHistory:
         return max((round(device.interval_s * SECOND) for device in self.registry.devices), default=SECOND)
 
 
-def open_history(
-    mapping: FileMapping, path: Path, town: Town | None, site: Site | None, books: Iterable[RuleBook]
-) -> RecordedHistory:
-    """Reads the file for its devices, and once more for the first instant of each where a rule needs the clock.
+def open_history(mapping: FileMapping, path: Path, town: Town | None, site: Site | None) -> RecordedHistory:
+    """Surveys the file first: its devices, when each begins and how often it reports.
 
     Raises RecordedError where the file cannot be used or contradicts the town, OSError.
     """
-    clocked = any(asks_the_clock(rule) for book in books for rule in book.rules.values())
-    first = first_instants(mapping, path) if clocked else {}
-    registry = registry_of(mapping, devices_of(mapping, path), town, first)
+    found = survey(mapping, path)
+    registry = registry_of(mapping, found, town)
+    taken = {device.id: interval_of(device, mapping, town, found) for device in found.devices}
+    usual = KINDS[mapping.kind].interval_s
+    taken = {device: interval for device, interval in taken.items() if interval.seconds != usual}
     grids = {grid: town.under(grid) for grid in town.grids} if town else {}
-    return RecordedHistory(mapping, path, registry, grids, site or Site())
+    return RecordedHistory(mapping, path, registry, grids, site or Site(), taken)

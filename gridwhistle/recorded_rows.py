@@ -7,9 +7,8 @@ them; `rules.backtest` treats them as the service does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,9 @@ from devices.batch import F64, I32, I64
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, Registry
 from devices.town import Town
+from gridwhistle.recorded_survey import Survey, interval_of
 from rules.outcome import Rows
-from simulator.recorded import Chunk, FileMapping, RecordedDevice, RecordedError, RecordedFile
+from simulator.recorded import Chunk, FileMapping, RecordedError, RecordedFile
 
 OPEN = "open"
 DOOR_EVENTS = (f"{EVENT}door_closed", f"{EVENT}door_opened")
@@ -33,32 +33,21 @@ class Counted:
     impossible: int = 0
 
 
-def first_instants(mapping: FileMapping, path: Path) -> dict[str, int]:
-    """The instant of each device's first row: from there on the service would know it. Reads the whole file."""
-    first: dict[str, int] = {}
-    for chunk in RecordedFile(mapping, path).chunks():
-        numbers, rows = np.unique(chunk.device, return_index=True)
-        for number, row in zip(numbers.tolist(), rows.tolist(), strict=True):
-            first.setdefault(chunk.devices[number], int(chunk.measured_at[row]))
-    return first
-
-
-def registry_of(
-    mapping: FileMapping, found: Sequence[RecordedDevice], town: Town | None, first_seen: Mapping[str, int]
-) -> Registry:
+def registry_of(mapping: FileMapping, found: Survey, town: Town | None) -> Registry:
     """The devices of the file with all their series; what the town says of them holds where the mapping is silent.
+
+    A device is seen first with its first row: from there on the service would know it.
 
     Raises RecordedError where the town knows one of them as another kind or of another site: the service would refuse
     its readings.
     """
     registry = Registry()
-    for number, device in enumerate(found):
+    for number, device in enumerate(found.devices):
         known = town.devices.get(device.id) if town else None
         if known is not None and town is not None and town.site != device.site:
             raise RecordedError(f"{device.id}: of site {town.site} in the town, of {device.site} in the mapping")
         if known is not None and known.kind != device.kind:
             raise RecordedError(f"{device.id}: a {known.kind} in the town, a {device.kind} in the mapping")
-        interval = KINDS[device.kind].interval_s
         registry.put(
             Device(
                 number=number,
@@ -69,8 +58,8 @@ def registry_of(
                 grid=known.grid if known else None,
                 attributes={**(known.attributes if known else {}), **device.attributes},
                 tags=known.tags if known else frozenset(),
-                interval_s=(known.interval or interval) if known else interval,
-                first_seen=first_seen.get(device.id, 0),
+                interval_s=interval_of(device, mapping, town, found).seconds,
+                first_seen=found.first.get(device.id, 0),
             )
         )
         for source in mapping.metrics.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,8 +15,9 @@ from gridwhistle.backtest_plot import Drawn
 from gridwhistle.backtest_sketch import Sketch
 from gridwhistle.cli_options import read_town_and_site
 from gridwhistle.cli_recorded import read_mapping_file, remark
-from gridwhistle.console_io import give_up, progress
+from gridwhistle.console_io import give_up, progress, say
 from gridwhistle.recorded_history import RecordedHistory, open_history
+from gridwhistle.recorded_survey import told
 from rules.backtest import Finding
 from rules.book import RuleBook
 from rules.review import review
@@ -25,16 +27,21 @@ from simulator.recorded import RecordedError
 
 # About how many forms of a rule are tried, for the bar alone.
 _RUNS = 12
+# Different intervals told on the terminal; all are in the JSON.
+_LISTED = 5
 
 
-def open_recorded(csv: Path, mapping: Path, town: Path | None, books: Sequence[RuleBook]) -> RecordedHistory:
-    """Ends the command with status 2 where a file cannot be used."""
+def open_recorded(csv: Path, mapping: Path, town: Path | None) -> RecordedHistory:
+    """Tells intervals that are not the kind's. Ends the command with status 2 where a file cannot be used."""
     columns = read_mapping_file(mapping)
     place, site = read_town_and_site(town) if town else (None, None)
     try:
-        return open_history(columns, csv, place, site, books)
+        history = open_history(columns, csv, place, site)
     except (RecordedError, OSError) as error:
         give_up(str(error))
+    for interval, devices in Counter(history.intervals.values()).most_common(_LISTED):
+        say(told(interval, columns.kind, devices))
+    return history
 
 
 def backtest_recorded(
@@ -53,7 +60,7 @@ def backtest_recorded(
     found = [run.findings() for run in runs]
     reviews = [review(each, history.start, history.end, zone=history.site.zone) for each in found]
     before = (found[1], reviews[1]) if len(found) > 1 else None
-    answer = answer_of(history.counted.readings, found[0], reviews[0], before)
+    answer = answer_of(history.counted.readings, found[0], reviews[0], before) | _intervals(history)
     if sketch is None:
         return answer, None
     return answer, Drawn(
@@ -63,11 +70,11 @@ def backtest_recorded(
 
 
 def suggest_recorded(book: RuleBook, rule: str, csv: Path, mapping: Path, town: Path | None) -> dict[str, Any]:
-    """As `Suggestion.as_json`."""
+    """As `Suggestion.as_json`, with `interval_s` as of a backtest."""
     if rule not in book.rules:
         give_up(f"没有规则 there is no rule {rule!r}{nearest(rule, book.rules)}")
     one = replace(book, rules={rule: book.rules[rule]})
-    history = open_recorded(csv, mapping, town, [one])
+    history = open_recorded(csv, mapping, town)
     with _reading(history) as done:
         chunks = history.only(one, done)
     runs = 0
@@ -82,7 +89,11 @@ def suggest_recorded(book: RuleBook, rule: str, csv: Path, mapping: Path, town: 
                 trial.feed(rows)
             return trial.findings()
 
-        return suggest(book.rules[rule], run, history.interval(chunks)).as_json()
+        return suggest(book.rules[rule], run, history.interval(chunks)).as_json() | _intervals(history)
+
+
+def _intervals(history: RecordedHistory) -> dict[str, Any]:
+    return {"interval_s": {device: interval.seconds for device, interval in history.intervals.items()}}
 
 
 @contextmanager

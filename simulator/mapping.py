@@ -5,16 +5,27 @@ Every mistake is reported with its line; nothing is guessed, neither a zone nor 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from devices.documents import Document, DocumentError, Mistake, Model, check, parse
+from devices.instants import SECOND, parse_duration
 from devices.kinds import KINDS
 from devices.names import to_name
 from devices.town import AttributeValue
 
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, str):
+        raise ValueError("expected a duration with its unit such as 30s, 5m or 1h")
+    if not (span := parse_duration(value)):
+        raise ValueError("expected a duration above zero")
+    return span / SECOND
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
 Column = Annotated[str, Field(min_length=1)]
 NAMED_FORMATS = ("iso", "epoch_ms", "epoch_s")
 
@@ -84,12 +95,16 @@ class MetricSource(Model):
 
 
 class FileMapping(Model):
-    """A checked mapping file: `site` and `device.const` are names of the wire already."""
+    """A checked mapping file: `site` and `device.const` are names of the wire already.
+
+    `interval` is how often the devices report, in seconds; None: see gridwhistle/recorded_survey.py.
+    """
 
     site: str
     kind: str
     device: DeviceSource
     attributes: dict[str, AttributeValue] = Field(default_factory=dict)
+    interval: Seconds | None = None
     time: TimeSource
     metrics: Annotated[dict[Column, MetricSource], Field(min_length=1)]
     missing: list[str] = Field(default_factory=lambda: [""])

@@ -118,6 +118,10 @@ class RecordedFile:
         """Ids of the devices met so far, in order of first appearance."""
         return self._names.ids
 
+    def described(self) -> list[RecordedDevice]:
+        """The devices met so far, in order of first appearance."""
+        return _described(self.mapping, self._names)
+
     def chunks(self, rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
         """Raises RecordedError where the whole file cannot be used, OSError where it cannot be opened."""
         size = max(self.path.stat().st_size, 1)
@@ -194,6 +198,10 @@ def devices_of(mapping: FileMapping, path: Path) -> list[RecordedDevice]:
             place = layout.device or 0
             rows = (row[1] for block in blocks for row in block if not isinstance(row, int))
             names.column(list(dict.fromkeys(cells[place] for cells in rows if len(cells) == layout.width)))
+    return _described(mapping, names)
+
+
+def _described(mapping: FileMapping, names: DeviceNames) -> list[RecordedDevice]:
     return [
         RecordedDevice(device, name, mapping.site, mapping.kind, dict(mapping.attributes))
         for device, name in zip(names.ids, names.originals, strict=True)

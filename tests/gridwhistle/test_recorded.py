@@ -44,7 +44,7 @@ def backtested(rules: Path, csv: Path, mapped: Path, *more: object) -> list[Alar
     found = call("backtest", "--rules", rules, "--csv", csv, "--mapping", mapped, "--json", *more)
     assert found.exit_code == 0, found.output
     answer = json.loads(found.stdout)
-    assert set(answer) == {"readings", "alarms", "review", "against_review", "comparison"}
+    assert set(answer) == {"readings", "alarms", "review", "against_review", "comparison", "interval_s"}
     alarms: list[Alarm] = answer["alarms"]
     return alarms
 
@@ -118,6 +118,61 @@ def test_an_alarm_that_stands_at_the_end_has_no_end(tmp_path: Path) -> None:
     shown = call("backtest", "--rules", tmp_path / "rules.yaml", "--csv", csv, "--mapping", mapped)
     assert "2026-01-01T00:10:00Z" in shown.stdout
     assert "3 个读数 readings, 1 次告警 alarms" in shown.stdout
+
+
+HOURS = "t,s,v\n" + "".join(f"2026-01-01T{hour:02}:00Z,one,{90 if hour >= 2 else 10}\n" for hour in range(12))
+
+
+def judged(tmp_path: Path, *more: object, extra: str = "", command: str = "backtest") -> tuple[dict[str, Any], str]:
+    """The JSON and the remarks for hourly air, which usually comes every five minutes, and a rule that has to hold."""
+    csv = written(tmp_path / "x.csv", HOURS)
+    rules = rule(tmp_path, "air_monitor", "pm2_5 > 75", **{"for": "3h"})
+    mapped = mapping(tmp_path, "air_monitor", "v: {metric: pm2_5}", time=ISO_T, device="{column: s}", extra=extra)
+    found = call(command, "--rules", rules, "--csv", csv, "--mapping", mapped, "--json", *more)
+    assert found.exit_code == 0, found.output
+    return json.loads(found.stdout), found.stderr
+
+
+def test_a_device_reports_as_often_as_its_rows_come_and_that_is_said(tmp_path: Path) -> None:
+    answer, said = judged(tmp_path)
+    assert [alarm["raised_at"] for alarm in answer["alarms"]] == ["2026-01-01T05:00:00Z"]
+    assert answer["interval_s"] == {"one": 3600}
+    assert "interval 1h（文件中两行的中位间隔 the median step of the file；air_monitor 默认 usually 5m）：1 " in said
+    assert judged(tmp_path, "--rule", "the-rule", command="suggest")[0]["interval_s"] == {"one": 3600}
+
+
+def test_the_mapping_says_how_often_a_device_reports_and_the_town_knows_better(tmp_path: Path) -> None:
+    answer, said = judged(tmp_path, extra="interval: 5m\n")
+    assert (answer["alarms"], answer["interval_s"]) == ([], {}), "a gap of an hour is a silence for such a device"
+    assert "interval" not in said
+    answer, said = judged(tmp_path, extra="interval: 30m\n")
+    assert (len(answer["alarms"]), answer["interval_s"]) == (1, {"one": 1800})
+    assert "of the mapping" in said
+    town = tmp_path / "town"
+    town.mkdir()
+    written(town / "town.yaml", "site: test\nname: {zh: 测试}\n")
+    written(town / "devices.yaml", "devices: [{id: one, kind: air_monitor, interval: 900}]")
+    answer, said = judged(tmp_path, "--town", town, extra="interval: 30m\n")
+    assert (answer["alarms"], answer["interval_s"]) == ([], {"one": 900})
+    assert "of the town" in said
+
+
+@pytest.mark.parametrize("interval", ["3600", "0s", "soon"])
+def test_an_interval_of_the_mapping_is_a_duration(tmp_path: Path, interval: str) -> None:
+    csv = written(tmp_path / "x.csv", HOURS)
+    mapped = mapping(tmp_path, "air_monitor", "v: {metric: pm2_5}", time=ISO_T, extra=f"interval: {interval}\n")
+    rules = rule(tmp_path, "air_monitor", "pm2_5 > 75")
+    refused = call("backtest", "--rules", rules, "--csv", csv, "--mapping", mapped)
+    assert refused.exit_code == 2
+    assert "mapping.yaml:6:1: interval: " in refused.stderr
+
+
+def test_the_rows_of_a_door_are_what_happened_and_no_interval(tmp_path: Path) -> None:
+    csv = written(tmp_path / "x.csv", "t,v\n2026-01-01T08:00Z,0\n2026-01-01T08:10Z,1\n2026-01-01T08:11Z,0\n")
+    mapped = mapping(tmp_path, "door_sensor", "v: {metric: open}", time=ISO_T)
+    rules = rule(tmp_path, "door_sensor", "event('door_opened')")
+    found = call("backtest", "--rules", rules, "--csv", csv, "--mapping", mapped, "--json")
+    assert json.loads(found.stdout)["interval_s"] == {}
 
 
 def test_what_no_sensor_can_measure_raises_nothing(tmp_path: Path) -> None:
