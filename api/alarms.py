@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from alerts.alarms import AlarmState
 from alerts.refusals import NotFound
@@ -14,7 +14,20 @@ from api.caller import Caller, Here, may
 from api.occurrences import Severity
 from api.privacy import hidden_kinds, hides_kind, is_private_notice, kind_is_personal, refuse_hidden
 from api.problems import describe
-from api.shapes import MAX_ID, Cursor, In, Instant, InstantGiven, Limit, Listed, Note, Out, listed
+from api.shapes import (
+    MAX_ID,
+    ClearedBy,
+    Cursor,
+    In,
+    Instant,
+    InstantGiven,
+    Limit,
+    Listed,
+    Note,
+    Out,
+    cleared_by,
+    listed,
+)
 from devices.subjects import is_group
 from flow import desk
 from flow.installation import Installation
@@ -96,6 +109,11 @@ class AlarmAct(Out):
     to_state: str
     why: str | None
     occurrence: int | None
+
+    @computed_field(description="What cleared it where no reading did; null: a reading, or it was not cleared")  # type: ignore[prop-decorator]
+    @property
+    def cleared_by(self) -> ClearedBy | None:
+        return cleared_by(self.by, self.why)
 
 
 class AlarmView(Alarm):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from alerts.orders import Act, CloseBy, OrderState, Source, Step
 from alerts.refusals import NotFound
@@ -13,7 +13,7 @@ from alerts.roles import Actor
 from api.caller import Caller, Here, may
 from api.privacy import hides_order, kind_is_personal, refuse_hidden
 from api.problems import describe
-from api.shapes import MAX_ID, Cursor, In, Instant, Limit, Line, Lines, Listed, Note, Out, listed
+from api.shapes import MAX_ID, ClearedBy, Cursor, In, Instant, Limit, Line, Lines, Listed, Note, Out, cleared_by, listed
 from flow import orders
 from rules.rule import Priority
 from store.records.devices import grids_under
@@ -75,6 +75,11 @@ class OrderAct(Out):
     to_state: str
     why: str | None
     detail: dict[str, Any]
+
+    @computed_field(description="What cleared it where no reading did; null: a reading, or it was not cleared")  # type: ignore[prop-decorator]
+    @property
+    def cleared_by(self) -> ClearedBy | None:
+        return cleared_by(self.by, self.why)
 
 
 class ChainLink(Out):

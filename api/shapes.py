@@ -18,6 +18,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from alerts.ends import say_end
+from alerts.roles import SERVICE
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso, parse_duration, to_iso
 from store.records.pages import MAX_LIMIT, Page
 
@@ -70,6 +72,20 @@ class Out(BaseModel):
     """Base of every answer; made from the dataclasses of the records by attribute."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+class ClearedBy(Out):
+    """What cleared an alarm where no reading did; `code` is rule_removed_or_changed, device_not_judged or paused."""
+
+    code: str
+    zh: str
+    en: str
+
+
+def cleared_by(by: str, why: str | None) -> ClearedBy | None:
+    """Of a row of history: only what the service wrote is believed."""
+    words = say_end(why) if by == SERVICE else None
+    return None if words is None else ClearedBy(code=(why or "").partition(": ")[0], zh=words[0], en=words[1])
 
 
 class In(BaseModel):

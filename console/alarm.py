@@ -17,9 +17,9 @@ from console.pages import done, page_or_part, part
 from console.places import read_places
 from console.reasons import raw_cause
 from console.subjects import MANY, Member, children_of, members_of, suppressed_note
-from console.texts import say, say_or
+from console.texts import Language, say, say_or
 from console.visits import Posted, Signed, SignedVisit, is_fragment
-from console.words import severities
+from console.words import end_of, severities
 from devices.instants import HOUR, MINUTE
 from flow import desk
 from rules.rule import Priority
@@ -140,7 +140,7 @@ def _parents(tx: Connection, visit: SignedVisit, history: Sequence[AlarmHistoryR
 
 
 def _line(visit: SignedVisit, row: AlarmHistoryRow, parents: Mapping[str, str]) -> Line:
-    language, why = visit.language, row.why or ""
+    language = visit.language
     service = row.by == "service"
     names = [say_or(language, f"alarm.{state}", state) for state in (row.from_state, row.to_state) if state]
     return Line(
@@ -148,9 +148,16 @@ def _line(visit: SignedVisit, row: AlarmHistoryRow, parents: Mapping[str, str]) 
         what=say_or(language, f"chain.{row.act}", row.act),
         by=say(language, "role.service") if service else row.by,
         states=" → ".join(names) if row.from_state != row.to_state else "",
-        why=severities(why, language) if row.act in SEVERITY_ACTS else parents.get(why, why),
+        why=_why(row, language, parents),
         service=service,
     )
+
+
+def _why(row: AlarmHistoryRow, language: Language, parents: Mapping[str, str]) -> str:
+    why = row.why or ""
+    if row.act in SEVERITY_ACTS:
+        return severities(why, language)
+    return end_of(why, language) if row.act == Happening.CLEARED else parents.get(why, why)
 
 
 def _raised(visit: SignedVisit, alarm: AlarmRow, occurrence: OccurrenceRow) -> Raised:

@@ -20,7 +20,7 @@ from console.places import device_name, is_personal
 from console.reasons import explain
 from console.texts import Language, say, say_or
 from console.visits import Posted, SignedVisit, is_fragment
-from console.words import metric_name, metric_of, moment, quantity, severities
+from console.words import end_of, metric_name, metric_of, moment, quantity, severities
 from devices.instants import DAY, HOUR, MINUTE, from_iso
 from devices.subjects import is_group
 from flow.orders import act_on_order
@@ -256,7 +256,8 @@ def _why(visit: SignedVisit, order: OrderRow, link: Link) -> str:
         return explain(order.kind, rule, reason, language, zone=installation.zone, now=visit.now)
     if limit := link.detail.get("limit"):
         return say_or(language, f"limit.{limit}", str(limit))
-    lines = [severities(link.why, language) if link.act in SEVERITY_ACTS else link.why] if link.why else []
+    said = severities if link.act in SEVERITY_ACTS else end_of if link.by == "service" else None
+    lines = [link.why if said is None else said(link.why, language)] if link.why else []
     if assignee := link.detail.get("assignee"):
         lines.append(f"{say(language, 'assignee')}: {assignee}")
     if until := link.detail.get("until"):

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from alerts.ends import say_end
 from console.texts import Language, say, say_or
 from devices.instants import DAY, HOUR, MINUTE, SECOND, to_datetime
 from devices.kinds import KINDS, Metric
@@ -148,6 +149,12 @@ def level(value: float, limit: float, low: float, high: float) -> Level:
 
 def _percent(part: float) -> int:
     return max(0, min(100, round(part * 100)))
+
+
+def end_of(why: str, language: Language) -> str:
+    """What cleared an alarm, as the service noted it, in the language of the page; other words stay as they are."""
+    words = say_end(why)
+    return why if words is None else words[language is Language.EN]
 
 
 def severities(why: str, language: Language) -> str:

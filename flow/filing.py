@@ -21,7 +21,7 @@ from alerts.roles import SERVICE
 from devices.kinds import KINDS
 from devices.registry import Device
 from devices.subjects import is_group
-from flow.held import REOPENED, SUPERSEDED, Happened, HeldOccurrence, RuleLike
+from flow.held import FOUND_LATER, REOPENED, SUPERSEDED, Happened, HeldOccurrence, RuleLike
 from flow.messages import Event, Message, order_event, order_message, place_names, tell
 from rules.rule import Priority
 from store.records.categories import catalogue
@@ -116,7 +116,7 @@ def follow_with_orders(
         elif order is not None and h.act == SUPERSEDED:
             order.standing.discard((h.alarm.id, h.occurrence.raised_at))
         elif order is not None and h.act == Happening.CLEARED:
-            _cleared(desk, order, h.occurrence)
+            _cleared(desk, order, h.occurrence, None if h.why == FOUND_LATER else h.why)
         if order is not None:
             touched[id(order)] = order
     return _write(tx, list(touched.values()), desk)
@@ -174,17 +174,18 @@ def _rise(order: HeldOrder, priority: Priority) -> bool:
     return True
 
 
-def _cleared(desk: _Desk, order: HeldOrder, occurrence: HeldOccurrence) -> None:
-    """All of its alarms are normal: to checking where the sensor may say so, else a note."""
+def _cleared(desk: _Desk, order: HeldOrder, occurrence: HeldOccurrence, why: str | None) -> None:
+    """All of its alarms are normal: to checking where the sensor may say so, else a note. `why`: what cleared it, if no
+    reading did."""
     key = (occurrence.alarm.id, occurrence.raised_at)
     if key not in order.standing:
         return
     order.standing.remove(key)
     normal = not order.standing
     if normal and order.close_by is CloseBy.SENSOR and (order.state, Act.SELF_CLEAR) in MOVES:
-        _move(desk, order, Act.SELF_CLEAR, None, occurrence)
+        _move(desk, order, Act.SELF_CLEAR, why, occurrence)
     else:
-        _note(desk, order, CLEARED, None if normal else f"{len(order.standing)} standing", occurrence)
+        _note(desk, order, CLEARED, why or (None if normal else f"{len(order.standing)} standing"), occurrence)
 
 
 def _new(desk: _Desk, happened: Happened, rule: RuleLike) -> HeldOrder:

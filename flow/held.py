@@ -62,7 +62,7 @@ class HeldOccurrence:
 class HeldAlarm:
     """`current` is the latest occurrence; `occurrences` those the transitions may speak of, by raised_at. Of an alarm
     about several devices, `kind` is that of the members and `called` what they are called in Chinese and in English.
-    `suppressed_by` is the alarm that holds this one back."""
+    `suppressed_by` is the alarm that holds this one back; `personal`: it is about a home."""
 
     id: int
     rule: str
@@ -77,6 +77,7 @@ class HeldAlarm:
     early: bool = False
     suppressed_by: int | None = None
     called: tuple[str, str] | None = None
+    personal: bool = False
     current: HeldOccurrence | None = None
     occurrences: dict[int, HeldOccurrence] = field(default_factory=dict)
     changed: bool = False

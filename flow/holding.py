@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select, tuple_
 
 from alerts.alarms import AlarmState
 from alerts.service_rules import SERVICE_RULES
+from devices.kinds import KINDS
 from devices.registry import Registry
 from devices.subjects import grid_of, is_group
 from flow.held import HeldAlarm, HeldOccurrence, Pair, RuleLike, Severity
@@ -100,7 +101,7 @@ def _spoken_of(
             alarm.grid, alarm.called = grid_of(subject), called(tx, subject)
             alarm.kind = kind_of(rule, subject, registry, under) or alarm.kind
         elif (device := registry.get(subject)) is not None:
-            alarm.grid = device.grid
+            alarm.grid, alarm.personal = device.grid, KINDS[device.kind].personal
         if rule is not None:
             alarm.early = isinstance(rule, Rule) and rule.early
     return held, old

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from alerts.alarms import RANK, Happening
+from alerts.ends import ended_by
 from flow.covering import Shade, come_out, cover, go_under
 from flow.held import (
     FOUND_LATER,
@@ -137,7 +138,8 @@ def _clear(alarm: HeldAlarm, transition: Transition, heard: _Heard) -> Iterable[
         occurrence.peak_value = transition.peak_value
     if occurrence is not alarm.current:
         return [note(occurrence, Happening.CLEARED, transition.at, FOUND_LATER)]
-    return [step(occurrence, Happening.CLEARED, Happening.CLEARED, transition.at)]
+    ended = ended_by(transition.reason, personal=alarm.personal)
+    return [step(occurrence, Happening.CLEARED, Happening.CLEARED, transition.at, ended)]
 
 
 def _change(alarm: HeldAlarm, transition: Transition, heard: _Heard) -> Iterable[Happened]:

@@ -130,3 +130,18 @@ def test_another_book_is_taken_and_says_what_starts_afresh(centre: Centre) -> No
     }  # fmt: skip
     assert centre.get("viewer", "/rules")["items"][0]["when"] == "level_inside > 3.0"
     assert centre.get("viewer", "/occurrences", rule="high")["items"][0]["cleared_at"] is not None
+
+
+def test_what_cleared_an_alarm_where_no_reading_did_is_told_in_words(centre: Centre) -> None:
+    centre.level(3.8)
+    centre.rules = {"rules.yaml": RULES.replace("level_inside > 3.5", "level_inside > 3.6")}
+    centre.post("admin", "/rules/reload")
+    end = {
+        "code": "rule_removed_or_changed", "zh": "规则已修改或删除，从头判断",
+        "en": "the rule was changed or removed and starts afresh",
+    }  # fmt: skip
+    history = centre.get("viewer", "/alarms/1")["history"]
+    assert [(act["act"], act["cleared_by"]) for act in history] == [("raised", None), ("cleared", end)]
+    assert centre.get("viewer", "/orders/1")["history"][-1]["cleared_by"] == end
+    centre.post("officer", "/alarms/1/comment", {"comment": "paused"})
+    assert centre.get("viewer", "/alarms/1")["history"][-1]["cleared_by"] is None, "a person said so"

@@ -128,6 +128,14 @@ def test_a_rule_with_levels_tells_each(visitor: Visitor, township: Township) -> 
     ]
 
 
+def test_the_pages_say_in_words_that_a_reload_cleared_an_alarm(visitor: Visitor, township: Township) -> None:
+    township.flood("ps-1")
+    township.settler.reload(load({"rules.yaml": EARLIER}), township.now)
+    for page in ("/alarms/1", "/orders/1"):
+        assert "规则已修改或删除，从头判断" in visitor("wang").get(page).text
+    assert "rule_removed_or_changed" not in visitor("wang").get("/alarms/1").text
+
+
 # --- what runs --------------------------------------------------------------------------------------------------------
 def test_every_rule_is_listed_with_what_stands_of_it(visitor: Visitor, township: Township) -> None:
     township.flood("ps-1")

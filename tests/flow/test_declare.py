@@ -22,7 +22,17 @@ from rules.declared import Pause, Response, Span
 from store.records.database import write
 from store.records.declarations import Declaring, lasting_declarations, list_pauses
 from store.records.journal import load_snapshot
-from store.records.tables import audit, declarations, devices, occurrences, pauses, snapshots
+from store.records.tables import (
+    alarm_history,
+    alarms,
+    audit,
+    declarations,
+    devices,
+    occurrences,
+    order_history,
+    pauses,
+    snapshots,
+)
 from tests.flow.centre import HIGH, START, TOWN, SmallCentre
 
 OFFICER, HANDLER = Actor("wang", Role.DUTY_OFFICER), Actor("li", Role.HANDLER)
@@ -85,6 +95,12 @@ class Town(SmallCentre):
     def said(self, rule: str, device: str = "ps-1") -> list[tuple[int, int | None]]:
         return [(raised, cleared) for r, d, raised, cleared in self.occurrences() if (r, d) == (rule, device)]
 
+    def ends(self, rule: str, device: str = "ps-1") -> list[str | None]:
+        query = select(alarm_history.c.why).join(alarms, alarms.c.id == alarm_history.c.alarm)
+        query = query.where(alarms.c.rule == rule, alarms.c.device == device, alarm_history.c.act == "cleared")
+        with self.records.connect() as tx:
+            return list(tx.scalars(query.order_by(alarm_history.c.id)))
+
 
 @pytest.fixture
 def town(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Town]:
@@ -105,6 +121,33 @@ def test_a_paused_pump_raises_nothing_and_what_stood_is_cleared_when_it_is_pause
     town.unpause(number)
     town.level(START + HOUR + MINUTE, 3.9)
     assert town.said("high")[1:] == [(START + HOUR + MINUTE, None)]
+
+
+def test_the_history_says_what_cleared_an_alarm_where_no_reading_did(town: Town) -> None:
+    town.level(START, 3.8)
+    town.now = START + MINUTE
+    number = town.pause("ps-1", why="检修：换泵")
+    assert town.ends("high") == ["paused: 检修：换泵"]
+    town.unpause(number)
+    town.level(START + HOUR, 3.9)
+    town.settler.reload(load({"rules.yaml": RULES.replace("> 3.5", "> 3.4")}), START + HOUR)
+    assert town.ends("high") == ["paused: 检修：换泵", "rule_removed_or_changed"]
+    town.level(START + 2 * HOUR, 3.9)
+    town.level(START + 2 * HOUR + MINUTE, 3.0)
+    assert town.ends("high")[2:] == [None]
+    with town.records.connect() as tx:
+        acts = tx.execute(select(order_history).order_by(order_history.c.id)).all()
+    assert [a.why for a in acts if a.act in {"cleared", "self_clear"}] == town.ends("high")
+
+
+def test_why_a_home_is_paused_is_not_in_the_history_of_its_alarms(town: Town) -> None:
+    town.send("door-1", {"at": START // 1000, "event": "door_opened"}, channel="events", kind="door_sensor")
+    town.settle()
+    town.settler.link(START)
+    town.tick(25 * HOUR)
+    town.pause("door-1", why="住院")
+    assert town.said("no-opening", "door-1") == [(START + DAY, START + 25 * HOUR)]
+    assert town.ends("no-opening", "door-1") == ["paused"]
 
 
 def test_nobody_misses_a_paused_device_and_its_silence_counts_from_the_end_of_the_pause(town: Town) -> None:
