@@ -24,7 +24,7 @@ from flow.held import Happened, HeldAlarm, HeldOccurrence, Pair, RuleLike, Sever
 from flow.holding import RuleBookLike, definitions, hold, hold_suppressed
 from flow.messages import Message, alarm_event, alarm_raised, post, tell
 from flow.occurring import apply, mark_retroactive
-from flow.suppressing import cause_first
+from flow.suppressing import Counting, cause_first
 from rules.outcome import Edge, Peak, Transition
 from rules.rule import Priority
 from store.records.tables import alarm_history, alarms, occurrences, rules
@@ -38,7 +38,13 @@ _AGAIN: Mapping[str, str] = MappingProxyType({
 
 
 def record_transitions(
-    tx: Connection, transitions: Sequence[Transition], *, now: int, registry: Registry, rulebook: RuleBookLike
+    tx: Connection,
+    transitions: Sequence[Transition],
+    *,
+    now: int,
+    registry: Registry,
+    rulebook: RuleBookLike,
+    counting: Counting,
 ) -> None:
     """Record them in order of arrival, inside the caller's transaction. Telling the same again changes nothing.
 
@@ -51,7 +57,7 @@ def record_transitions(
     if not told:
         return
     _keep_rules(tx, known.values())
-    held, shades = hold(tx, told, now, registry, rulebook)
+    held, shades = hold(tx, told, now, registry, rulebook, counting=counting)
     told = [t for t in told if (t.rule, t.device) in held]
     known |= definitions((rule for rule, _ in held), rulebook)
     happened = apply(held, known, told, shades)
@@ -69,7 +75,7 @@ def record_found(
     if not told:
         return
     _keep_rules(tx, known.values())
-    held, _ = hold(tx, told, now, registry, rulebook)
+    held, _ = hold(tx, told, now, registry, rulebook, counting=lambda _: frozenset())
     happened = [h for h in apply(held, known, told, past=True) if h.act == Happening.RAISED]
     for alarm in held.values():
         alarm.current = alarm.current or max(alarm.occurrences.values(), key=lambda o: o.raised_at, default=None)
@@ -80,9 +86,12 @@ def record_found(
         _write_history(tx, happened, now)
 
 
-def review_suppression(tx: Connection, *, now: int, registry: Registry, rulebook: RuleBookLike) -> None:
-    """After the rules or the devices changed: nothing stays held back by what no longer covers it."""
-    held, shades = hold_suppressed(tx, registry, rulebook)
+def review_suppression(
+    tx: Connection, *, now: int, registry: Registry, rulebook: RuleBookLike, counting: Counting
+) -> None:
+    """After the rules or the devices changed, or a member came back: nothing stays held back by what no longer covers
+    it."""
+    held, shades = hold_suppressed(tx, registry, rulebook, counting=counting)
     happened = review(held.values(), now, shades)
     if any(alarm.changed for alarm in held.values()):
         known = definitions((rule for rule, _ in held), rulebook)

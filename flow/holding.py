@@ -14,6 +14,7 @@ from devices.registry import Registry
 from devices.subjects import grid_of, is_group
 from flow.held import HeldAlarm, HeldOccurrence, Pair, RuleLike, Severity
 from flow.suppressing import (
+    Counting,
     Umbrella,
     called,
     group_rules,
@@ -45,7 +46,13 @@ def definitions(rules: Iterable[str], rulebook: RuleBookLike) -> dict[str, RuleL
 
 
 def hold(
-    tx: Connection, told: Sequence[Transition], now: int, registry: Registry, rulebook: RuleBookLike
+    tx: Connection,
+    told: Sequence[Transition],
+    now: int,
+    registry: Registry,
+    rulebook: RuleBookLike,
+    *,
+    counting: Counting,
 ) -> tuple[dict[Pair, HeldAlarm], list[Umbrella]]:
     """The alarms spoken of and those that a parent among them holds back or may have to, with every occurrence the
     transitions may mean; and whom each alarm of several devices covers."""
@@ -54,14 +61,14 @@ def hold(
     parents = {alarm.id: alarm for alarm in held.values() if is_group(alarm.device)}
     if groups:
         parents = {alarm.id: alarm for alarm in load_alarms(tx, [standing_parents(groups)]).values()} | parents
-    shades = umbrellas(parents.values(), rulebook.rules, registry, under_of(tx))
+    shades = umbrellas(parents.values(), rulebook.rules, registry, under_of(tx), counting=counting)
     children = _children(tx, told, held, shades)
     _load_occurrences(tx, [*old, *children.values()], [t for t in told if t.edge is Edge.RAISED])
     return held | children, shades
 
 
 def hold_suppressed(
-    tx: Connection, registry: Registry, rulebook: RuleBookLike
+    tx: Connection, registry: Registry, rulebook: RuleBookLike, *, counting: Counting
 ) -> tuple[dict[Pair, HeldAlarm], list[Umbrella]]:
     """Every alarm that something holds back, and what stands over others by the book."""
     held = load_alarms(tx, [alarms.c.suppressed_by.is_not(None)])
@@ -70,7 +77,7 @@ def hold_suppressed(
     groups = group_rules(rulebook.rules)
     parents = load_alarms(tx, [standing_parents(groups)]).values() if groups else ()
     _load_occurrences(tx, list(held.values()), ())
-    return held, umbrellas(parents, rulebook.rules, registry, under_of(tx))
+    return held, umbrellas(parents, rulebook.rules, registry, under_of(tx), counting=counting)
 
 
 def load_alarms(tx: Connection, wanted: Iterable[ColumnElement[bool]]) -> dict[Pair, HeldAlarm]:

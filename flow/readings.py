@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, insert
@@ -27,7 +28,7 @@ from flow.reloading import Reloaded, differences
 from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
-from rules.outcome import Transition
+from rules.outcome import Outcome, Transition
 from store.records import devices as device_records
 from store.records.access import write_audit
 from store.records.database import write
@@ -94,7 +95,7 @@ class Settler:
             _save_events(tx, judged.events, [now] * len(judged.events))
             _save_statuses(tx, batch, self.memory.registry, now)
             add_refused(tx, now, judged.refused)
-            self._record(tx, judged.transitions, now)
+            self._record(tx, judged.transitions, now, judged.outcome)
             update_peaks(tx, judged.outcome.peaks)
             save_holes(tx, judged.holes, now)
         self._adopt(judged, now)
@@ -106,11 +107,11 @@ class Settler:
         outcome = self.memory.engine.tick(now)
         heard = self.memory.presence.tick(now)
         transitions = (*outcome.transitions, *silence_transitions(self.memory.registry, heard.silences))
-        if transitions:
+        if transitions or self.memory.engine.loses_members(outcome):
             with write(self.records) as tx:
                 self._save_newcomers(tx)
                 append_entry(tx, self.number + 1, EntryKind.TICK, now)
-                self._record(tx, transitions, now)
+                self._record(tx, transitions, now, outcome)
                 update_peaks(tx, outcome.peaks)
             self._advance(None)
         self.memory.engine.adopt(outcome)
@@ -156,8 +157,9 @@ class Settler:
         with write(self.records) as tx:
             if by is not None:
                 write_audit(tx, now, by, "rules_reloaded", subject="rules", why=f"{len(book.rules)}")
-            self._record(tx, outcome.transitions, now)
-            review_suppression(tx, now=now, registry=self.memory.registry, rulebook=book)
+            self._record(tx, outcome.transitions, now, outcome)
+            counting = partial(self.memory.engine.counting, outcome=outcome)
+            review_suppression(tx, now=now, registry=self.memory.registry, rulebook=book, counting=counting)
         self.book = book
         self.memory.engine.adopt(outcome)
         self.snapshot()
@@ -172,7 +174,7 @@ class Settler:
             done = act(tx, now)
             declared = read_declared(tx, self.memory.registry, now - DECLARED_KEPT)
             outcome = self.memory.engine.declare(declared, now)
-            self._record(tx, outcome.transitions, now)
+            self._record(tx, outcome.transitions, now, outcome)
         self._saved()
         self.memory.engine.adopt(outcome)
         self.memory.declared_changed()
@@ -220,11 +222,19 @@ class Settler:
         known = self.memory.arrivals.get(packet_id)
         return known.received_at if known is not None and known.digest == digest else None
 
-    def _record(self, tx: Connection, transitions: Sequence[Transition], now: int) -> None:
+    def _record(
+        self, tx: Connection, transitions: Sequence[Transition], now: int, outcome: Outcome | None = None
+    ) -> None:
+        """`outcome` is what they come from, if the rules said them, and is not adopted yet."""
+        engine, registry = self.memory.engine, self.memory.registry
+        counting = partial(engine.counting, outcome=outcome)
+        # A device's clock may run ahead of ours: what follows from its reading never stands before it.
+        at = max([now, *(t.at for t in transitions)])
         if transitions:
-            # A device's clock may run ahead of ours: what follows from its reading never stands before it.
-            at = max(now, *(t.at for t in transitions))
-            record_transitions(tx, transitions, now=at, registry=self.memory.registry, rulebook=self.book)
+            record_transitions(tx, transitions, now=at, registry=registry, rulebook=self.book, counting=counting)
+        if outcome is not None and engine.loses_members(outcome):
+            # Alive again: its own alarms are told, whatever its gateway says.
+            review_suppression(tx, now=at, registry=registry, rulebook=self.book, counting=counting)
 
     def _meet_newcomers(self) -> None:
         """The decoder numbers devices and series as it meets them; make room for them here."""

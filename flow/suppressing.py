@@ -19,26 +19,33 @@ from devices.subjects import grid_of, is_group, tag_of
 from flow.held import HeldAlarm, Pair
 from rules.outcome import Edge, Transition
 from rules.rule import Rule
-from rules.suppression import Under, kind_of_members, membership, suppressed_rules
+from rules.suppression import Under, covers_every_member, kind_of_members, membership, suppressed_rules
 from store.records.database import chunks
 from store.records.devices import grids_under
 from store.records.tables import alarms, grids
 
+# A group rule → the numbers of the devices that meet the condition of its members now.
+Counting = Callable[[str], frozenset[int]]
+
 
 @dataclass(frozen=True, slots=True)
 class Umbrella:
-    """An alarm of several devices and what it covers while it stands."""
+    """An alarm of several devices and what it covers while it stands; `counting` None: of every member, else only of
+    these."""
 
     parent: HeldAlarm
     rules: frozenset[str]
     belongs: Callable[[Device], bool]
     registry: Registry
+    counting: frozenset[int] | None
 
     def covers(self, alarm: HeldAlarm) -> bool:
         if alarm.rule not in self.rules:
             return False
         device = self.registry.get(alarm.device)
-        return device is not None and self.belongs(device)
+        if device is None or not self.belongs(device):
+            return False
+        return self.counting is None or device.number in self.counting
 
 
 def under_of(tx: Connection) -> Under:
@@ -52,7 +59,7 @@ def group_rules(rules: Mapping[str, object]) -> dict[str, Rule]:
 
 
 def umbrellas(
-    parents: Iterable[HeldAlarm], rules: Mapping[str, object], registry: Registry, under: Under
+    parents: Iterable[HeldAlarm], rules: Mapping[str, object], registry: Registry, under: Under, *, counting: Counting
 ) -> list[Umbrella]:
     """Of those whose rule the book still has."""
     found = {name: rule for name, rule in rules.items() if isinstance(rule, Rule)}
@@ -62,6 +69,7 @@ def umbrellas(
             suppressed_rules(found, found[parent.rule]),
             membership(found[parent.rule], parent.device, under),
             registry,
+            None if covers_every_member(found[parent.rule]) else counting(parent.rule),
         )
         for parent in parents
         if parent.rule in found and is_group(parent.device)

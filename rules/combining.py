@@ -129,6 +129,14 @@ class Combiner:
         counting = self._state.counting.get(rule, frozenset())
         return self._state.tallies.get((rule, subject), Tally()), [n for n in numbers if n in counting], len(numbers)
 
+    def counting(self, rule: str, changes: State | None) -> frozenset[int]:
+        """The devices that meet the condition of the group rule's members, once the changes are adopted."""
+        now = changes.counting.get(rule) if changes is not None else None
+        return self._state.counting.get(rule, frozenset()) if now is None else now
+
+    def loses_members(self, changes: State) -> bool:
+        return any(self._state.counting.get(rule, frozenset()) - now for rule, now in changes.counting.items())
+
     def snapshot(self) -> Saved:
         found = {rule: Kept(owner.fingerprint, {}, {}) for rule, owner in self._cast.owners.items()}
         for (rule, device), standing in self._state.standings.items():

@@ -1,6 +1,7 @@
 """What the alarm of several devices holds back while it stands: alarms of its members that only follow from it.
 
-A gateway that is down makes every device behind it silent: one alarm, not a hundred. Pure: who asks decides.
+A gateway that is down makes every device behind it silent: one alarm, not a hundred. The surprise: that a rule asks
+`absent(…)` says nothing; a guard, `not absent(…)`, makes it true of the living alone. Pure: who asks decides.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from devices.kinds import KINDS
 from devices.registry import Device, DeviceStatus, Registry
 from devices.subjects import grid_of, tag_of
 from rules.book import SILENCE
-from rules.expression import Absent, DeviceAbsent, leaves
+from rules.expression import Absent, And, DeviceAbsent, Expression, Group, Or, leaves, series_names
 from rules.parts import parts_of
 from rules.rule import Rule
 from rules.vocabulary import kinds_with
@@ -21,16 +22,42 @@ Under = Callable[[str], frozenset[str]]
 
 
 def suppressed_rules(rules: Mapping[str, Rule], rule: Rule) -> frozenset[str]:
-    """The rules whose alarms about its members the group rule holds back: those it names. Without a word, one that is
-    itself about absence holds back the service's own alarm about a silent device and every rule about one device that
-    asks for an absence; any other none, for a station that falls silent in a flood does not follow from the flood."""
-    if rule.group is None:
+    """The rules whose alarms about its members the group rule holds back: those it names, of every member. Without a
+    word, one whose members count because they are absent holds back, of those that count, the service's own alarm about
+    a silent device and the rules about one device that follow from the same absence; any other none, for a station that
+    falls silent in a flood does not follow from the flood."""
+    group = rule.group
+    if group is None:
         return frozenset()
     if rule.suppresses is not None:
         return rule.suppresses
-    if not asks_absence(rule):
+    if group.op not in (">", ">=") or not _is_absence(group.condition):
         return frozenset()
-    return frozenset({SILENCE}) | {other.id for other in rules.values() if other.group is None and asks_absence(other)}
+    return frozenset({SILENCE}) | {o.id for o in rules.values() if o.group is None and _follows(o, group)}
+
+
+def covers_every_member(rule: Rule) -> bool:
+    """Whether the group rule holds back alarms of all its members, not only of those that count at the time."""
+    return rule.suppresses is not None
+
+
+def _follows(rule: Rule, group: Group) -> bool:
+    """The absence of a member explains every alarm of the rule. A member whose metric is missing may be alive in its
+    others: it explains what reads that metric alone."""
+    conditions = [level.when for level in rule.levels] or [rule.when]
+    if not all(_is_absence(condition) for condition in conditions):
+        return False
+    missing = set(series_names(group.condition))
+    return _is_absence(group.condition, DeviceAbsent) or all(set(series_names(c)) <= missing for c in conditions)
+
+
+def _is_absence(node: Expression, *leaf: type[Absent] | type[DeviceAbsent]) -> bool:
+    """Never true without an absence. What stands below a `not` is the opposite."""
+    if isinstance(node, And):
+        return _is_absence(node.left, *leaf) or _is_absence(node.right, *leaf)
+    if isinstance(node, Or):
+        return _is_absence(node.left, *leaf) and _is_absence(node.right, *leaf)
+    return isinstance(node, leaf or (Absent, DeviceAbsent))
 
 
 def membership(rule: Rule, subject: str, under: Under) -> Callable[[Device], bool]:
@@ -66,5 +93,5 @@ def kind_of_members(belongs: Callable[[Device], bool], registry: Registry) -> st
 
 
 def asks_absence(rule: Rule) -> bool:
-    """`absent`, or `absent(…)` of any metric."""
+    """`absent`, or `absent(…)` of any metric, anywhere, also below a `not`."""
     return any(isinstance(leaf, (Absent, DeviceAbsent)) for tree in rule.trees for leaf in leaves(tree))

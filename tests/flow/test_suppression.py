@@ -222,7 +222,7 @@ def test_shelved_over_its_causes_end_it_is_only_shelved(town: Town) -> None:
 
 def look_again(town: Town) -> None:
     with write(town.records) as tx:
-        review_suppression(tx, now=town.now, registry=town.registry, rulebook=town.book)
+        review_suppression(tx, now=town.now, registry=town.registry, rulebook=town.book, counting=town.counting)
 
 
 def test_a_device_that_leaves_the_group_is_its_own_alarm_again(town: Town) -> None:
@@ -234,6 +234,23 @@ def test_a_device_that_leaves_the_group_is_its_own_alarm_again(town: Town) -> No
     town.registry.put(replace(device, tags=frozenset()))
     look_again(town)
     assert (states(town)["gw-silence", "m-1"], states(town)["gw-silence", "m-2"]) == ("UNACK", "DSUPR")
+
+
+def test_by_default_only_who_is_absent_is_held_back(town: Town) -> None:
+    town.alive = frozenset({3})
+    town.tell(up("level-silent", "m-2", NOW - 1), up(*GATEWAY), up("level-silent", "m-1"), up("gw-silence", "m-3"))
+    assert states(town)["level-silent", "m-1"] == "UNACK"
+    assert (states(town)["level-silent", "m-2"], states(town)["gw-silence", "m-3"]) == ("DSUPR", "DSUPR")
+    town.alive = frozenset({3, 4})
+    look_again(town)
+    assert (states(town)["level-silent", "m-2"], states(town)["gw-silence", "m-3"]) == ("UNACK", "DSUPR")
+
+
+def test_what_a_rule_names_is_held_back_of_every_member(town: Town) -> None:
+    town.book = book(RULES.replace("priority: high", "suppresses: [level-high]\n    priority: high"))
+    town.alive = frozenset({3})
+    town.tell(up(*GATEWAY), up("level-high", "m-1"), up("level-silent", "m-2"))
+    assert (states(town)["level-high", "m-1"], states(town)["level-silent", "m-2"]) == ("DSUPR", "UNACK")
 
 
 def test_a_rule_that_is_gone_or_means_to_hold_back_less_lets_go(town: Town) -> None:

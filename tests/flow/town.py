@@ -74,6 +74,7 @@ class Town:
         self.now = NOW
         self.book: RuleBookLike = BOOK
         self.registry = Registry()
+        self.alive: frozenset[int] = frozenset()
         found = [
             Device(0, "ps-01", "qidu", "pump_station", "一号泵站", "g-1", keeper="周工", keeper_phone="0512-1"),
             Device(1, "ps-02", "qidu", "pump_station", "二号泵站", "g-2"),
@@ -93,7 +94,13 @@ class Town:
 
     def tell(self, *transitions: Transition) -> None:
         with write(self.records) as tx:
-            record_transitions(tx, transitions, now=self.now, registry=self.registry, rulebook=self.book)
+            record_transitions(
+                tx, transitions, now=self.now, registry=self.registry, rulebook=self.book, counting=self.counting
+            )
+
+    def counting(self, _rule: str) -> frozenset[int]:
+        """Who meets the condition of a group rule's members."""
+        return frozenset({device.number for device in self.registry.devices}) - self.alive
 
     def raised(self, rule: Rule = LEVEL, device: str = "ps-01", at: int | None = None, value: float = 3.6) -> None:
         self.tell(up(rule, device, self.now if at is None else at, value))
