@@ -9,7 +9,7 @@ from pydantic import Field
 
 from alerts.roles import Actor
 from api.caller import Caller, Here, may
-from api.problems import describe
+from api.problems import DocumentMistake, describe
 from api.shapes import Cursor, Limit, Listed, Out, listed
 from devices.instants import format_duration
 from rules.rule import NO_GAP, Priority, Rule
@@ -68,6 +68,9 @@ class Reloaded(Out):
     added: list[str]
     afresh: list[str] = Field(
         description="Those of `changed` that mean something else now: holds and windows are empty"
+    )
+    warnings: list[DocumentMistake] = Field(
+        description="What is wrong between the rules and the town, as `gridwhistle check` tells it; the rules run"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alerts.refusals import WrongDocument
-from devices.documents import DocumentError
+from devices.documents import DocumentError, Mistake
 from rules.book import RuleBook
 
 
@@ -18,13 +18,15 @@ def wrong_rules(error: DocumentError) -> WrongDocument:
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """Rule ids in the order of the new book (`removed`: of the old one). `afresh` are those of `changed` whose meaning
-    is another: their holds and windows begin anew and what stood of them is cleared."""
+    is another: their holds and windows begin anew and what stood of them is cleared. `warnings`: what is wrong between
+    the rules and the town, each of which is right by itself; the rules run nevertheless."""
 
     unchanged: tuple[str, ...]
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     added: tuple[str, ...]
     afresh: tuple[str, ...]
+    warnings: tuple[Mistake, ...] = ()
 
 
 def differences(old: RuleBook, new: RuleBook) -> Reloaded:

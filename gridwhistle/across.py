@@ -38,6 +38,12 @@ def across(
                     yield document.mistake(("rules", index, *path), f"{rule.id}: {said}"), fatal
 
 
+def warnings(book: RuleBook, town: Town | None, catalogue: Catalogue) -> tuple[Mistake, ...]:
+    """The same of a book that runs all the same: mistakes first, for the rule leaves those devices out."""
+    found = sorted(across(book, book.files, town, catalogue), key=lambda one: not one[1])
+    return tuple(mistake for mistake, _ in found)
+
+
 Said = tuple[Path, str, bool]
 
 

@@ -19,6 +19,7 @@ import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
@@ -32,7 +33,7 @@ import api.app
 import console
 from alerts.refusals import Conflict, WrongDocument
 from alerts.roles import SERVICE, Actor
-from devices.documents import DocumentError
+from devices.documents import DocumentError, Mistake
 from devices.faults import ClockLimits
 from devices.instants import HOUR
 from devices.names import clock_topic
@@ -47,6 +48,7 @@ from flow.reloading import Reloaded, wrong_rules
 from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
+from gridwhistle.across import warnings
 from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, wall
@@ -61,7 +63,7 @@ from notify.worker import Worker
 from rules.book import RuleBook, load
 from store.readings import StoreUnavailable
 from store.readings.duckdb import DuckDBReadings
-from store.records.categories import put_categories
+from store.records.categories import catalogue, put_categories
 from store.records.database import migrate, open_records, write
 from store.records.tables import occurrences
 
@@ -96,6 +98,7 @@ class Service:
         self.hub: Hub
         self.installation: Installation
         self.filling: FillingThread
+        self._town: Town | None = None
         self._outbox_wake = asyncio.Event()
         self._down_since: float | None = None
 
@@ -146,6 +149,8 @@ class Service:
         self.subscriber = self._subscriber(town)
         for remark in remarks(book, site, self.now()):
             log.warning("%s", remark)
+        self._town = town
+        self._warn(book)
         self.installation = Installation(
             records=self.records,
             readings=readings,
@@ -323,7 +328,15 @@ class Service:
         log.info("rules reloaded: %d, of which afresh: %s", len(book.rules), ", ".join(changed.afresh) or "none")
         for remark in remarks(book, self.installation.site, self.now()):
             log.warning("%s", remark)
-        return changed
+        return replace(changed, warnings=await asyncio.to_thread(self._warn, book))
+
+    def _warn(self, book: RuleBook) -> tuple[Mistake, ...]:
+        """Logged: what is wrong between these rules and the town that runs."""
+        with self.records.connect() as tx:
+            found = warnings(book, self._town, catalogue(tx))
+        for warning in found:
+            log.warning("%s", warning)
+        return found
 
     def read_ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None):  # type: ignore[no-untyped-def]
         with self.records.connect() as tx:

@@ -127,6 +127,7 @@ def test_another_book_is_taken_and_says_what_starts_afresh(centre: Centre) -> No
     answer = centre.post("admin", "/rules/reload")
     assert answer == {
         "unchanged": ["opened"], "changed": ["high", "tamper"], "removed": [], "added": [], "afresh": ["high"],
+        "warnings": [],
     }  # fmt: skip
     assert centre.get("viewer", "/rules")["items"][0]["when"] == "level_inside > 3.0"
     assert centre.get("viewer", "/occurrences", rule="high")["items"][0]["cleared_at"] is not None

@@ -11,7 +11,9 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from devices.documents import Mistake
 from devices.instants import DAY, HOUR, MINUTE
+from flow.reloading import Reloaded
 from flow.trials import Told
 from rules.book import load
 from tests.console.conftest import token_of
@@ -298,3 +300,13 @@ def test_the_form_opens_with_something_that_loads(visitor: Visitor, township: To
 def test_time_goes_by(township: Township) -> None:
     """The spans above are of the township's clock."""
     assert START % DAY == 21 * HOUR
+
+
+def test_a_reload_tells_what_is_wrong_between_rules_and_town(
+    visitor: Visitor, township: Township, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned = Reloaded((), (), (), (), (), (Mistake("pair.yaml", 4, 11, "does not apply to ps-1"),))
+    monkeypatch.setattr(township.settler, "reload", lambda *_: warned)
+    admin = visitor(ADMIN.name)
+    answer = admin.post("/rules/reload", data={"csrf": token_of(admin, "/rules")}, headers=FRAGMENT)
+    assert "pair.yaml:4:11: does not apply to ps-1" in answer.text

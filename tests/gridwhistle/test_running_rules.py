@@ -84,3 +84,35 @@ def test_a_service_stops_at_once_while_a_trial_waits(tmp_path: Path) -> None:
     _, errors = service.communicate(timeout=20)
     assert service.returncode == 0, errors
     assert time.monotonic() - begun < 10
+
+
+TWO_DATUMS = """rules:
+  - id: outside-over-inside
+    applies_to: {kind: pump_station}
+    when: level_outside > level_inside
+"""
+
+
+def test_what_is_wrong_between_rules_and_town_is_told_at_start_and_at_reload(tmp_path: Path) -> None:
+    write_starter(tmp_path)
+    devices = tmp_path / "town" / "devices.yaml"
+    text = devices.read_text().replace("datum: 吴淞}", "datum: 吴淞, level_outside_datum: 1985}")
+    devices.write_text(text)
+    (tmp_path / "rules" / "pair.yaml").write_text(TWO_DATUMS)
+    said = "pair.yaml:4:5: outside-over-inside: does not apply to pump-east-01"
+    options = ["--config", str(tmp_path / "gridwhistle.toml"), "--embedded-broker", "--set", "http.port=0"]
+    service = subprocess.Popen([COMMAND, "run", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert service.stdout is not None
+    assert service.stdout.readline().startswith("ready http://")
+    try:
+        with open_running(data_dir(tmp_path)) as client:
+            answer = client.post("/api/v1/rules/reload").json()
+        service.send_signal(signal.SIGHUP)
+        time.sleep(1)
+    finally:
+        service.send_signal(signal.SIGTERM)
+        _, errors = service.communicate(timeout=20)
+    told = [w for w in answer["warnings"] if w["file"] == "pair.yaml"]
+    assert [(w["line"], w["column"]) for w in told] == [(4, 5)], answer
+    assert told[0]["message"].startswith("outside-over-inside: does not apply to pump-east-01")
+    assert errors.count(said) == 3, errors
