@@ -16,6 +16,7 @@ from rules.entries import LevelEntry, RuleEntry, RuleFile
 from rules.expression import Expression
 from rules.language import ExpressionError, Slip
 from rules.language import parse as parse_expression
+from rules.locating import place_of
 from rules.rule import AppliesTo, Level, Rule
 
 # The service's own alarm that a group rule may hold back beside those of the book (alerts for a device that is silent).
@@ -185,13 +186,12 @@ class _Reader:
         self.mistakes.append(self.document.mistake(("rules", self.index, *path), message))
 
     def _at(self, path: Path, text: str, slip: Slip) -> Mistake:
-        """The very character, where the expression stands on one line as it is; else the key and the position."""
+        """The very character, where the file writes the expression as it is; else the key and the position."""
         key = str(path[-1])
         place = self.document.mistake(("rules", self.index, *path), slip.message)
-        line = self.lines[place.line - 1] if 0 < place.line <= len(self.lines) else ""
-        start = line.find(text, place.column + len(key)) if "\n" not in text else -1
-        if start >= 0:
-            return Mistake(place.file, place.line, start + slip.column, f"{key}: {slip.message}")
+        found = place_of(self.lines, (place.line, place.column), key, text, slip.column)
+        if found is not None:
+            return Mistake(place.file, *found, f"{key}: {slip.message}")
         return Mistake(place.file, place.line, place.column, f"{key}, character {slip.column}: {slip.message}")
 
     def _written(self) -> str:

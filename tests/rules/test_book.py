@@ -69,8 +69,32 @@ def test_a_mistake_in_a_condition_is_told_at_its_very_character() -> None:
     assert told[1].startswith("a.yaml:5:27: clear: expected a metric")
 
 
-def test_a_condition_over_several_lines_is_told_by_its_character() -> None:
-    assert one("    when: >\n      level_inside > 3\n      and lvl > 4\n")[0].startswith(
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        (">\n      level_inside > 3\n      and lvl > 4\n", "6:11"),
+        (">-\n      level_inside > 3\n\n      and lvl > 4\n    for: 1m\n", "7:11"),
+        (">-   # why\n      level_inside > 3 and\n        (lvl > 4)\n", "6:10"),
+        ("|\n      level_inside > 3   \n        and lvl > 4\n", "6:13"),
+        ("|2-\n      level_inside > 3 and\n      lvl > 4\n", "6:7"),
+        (">-\n      lvl > 4\n", "5:7"),
+        ("level_inside > 3\n      and lvl > 4   # why\n", "5:11"),
+        ("'level_inside > 3\n      and lvl > 4'\n", "5:11"),
+        ('"lvl > 4"\n', "4:12"),
+    ],
+)
+def test_a_condition_over_several_lines_is_told_at_its_own(written: str, place: str) -> None:
+    assert one(f"    when: {written}")[0].startswith(f"a.yaml:{place}: when: unknown metric 'lvl'")
+
+
+def test_what_is_missing_at_the_end_of_several_lines_is_told_behind_the_last() -> None:
+    assert one("    when: >-\n      level_inside > 3\n      and\n    for: 1m\n")[0].startswith(
+        "a.yaml:6:10: when: expected"
+    )
+
+
+def test_a_condition_that_the_file_writes_otherwise_is_told_by_its_character() -> None:
+    assert one('    when: "level_inside \\x3e 3\\\n      \\ and lvl > 4"\n')[0].startswith(
         "a.yaml:4:5: when, character 22:"
     )
 
