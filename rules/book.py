@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 from pydantic import ValidationError
 
 from devices.documents import Document, DocumentError, Mistake, Path, check, nearest, parse
+from devices.kinds import KINDS
 from rules.agreeing import disagreements
 from rules.checking import Vocabulary, check_condition, vocabulary
 from rules.entries import LevelEntry, RuleEntry, RuleFile
@@ -50,13 +50,16 @@ def load(files: Mapping[str, str]) -> RuleBook:
             continue
         lines = text.splitlines()
         for index, entry in _entries(document, mistakes):
+            reader = _Reader(document, lines, index, mistakes)
+            if entry is None:
+                reader.refused(document.data["rules"][index])
+                continue
             place = document.mistake(("rules", index, "id"), f"rule {entry.id!r} stands twice")
             if entry.id in where:
                 first = where[entry.id]
                 mistakes.append(Mistake(place.file, place.line, place.column,
                                         f"{place.message}, first at {first.file}:{first.line}"))  # fmt: skip
             where.setdefault(entry.id, place)
-            reader = _Reader(document, lines, index, mistakes)
             readers.append((reader, entry))
             rule = reader.rule(entry)
             if rule is not None:
@@ -69,18 +72,21 @@ def load(files: Mapping[str, str]) -> RuleBook:
     return RuleBook(rules, dict(files))
 
 
-def _entries(document: Document, mistakes: list[Mistake]) -> list[tuple[int, RuleEntry]]:
-    """The entries of a file; where one has a mistake the others are read all the same, so that theirs are told too."""
+def _entries(document: Document, mistakes: list[Mistake]) -> list[tuple[int, RuleEntry | None]]:
+    """The entries of a file, None for one with a mistake: the others are read all the same, so theirs are told too."""
     try:
         return list(enumerate(check(document, RuleFile).rules))
     except DocumentError as error:
         mistakes += error.mistakes
     raw = document.data.get("rules") if isinstance(document.data, dict) else None
-    found: list[tuple[int, RuleEntry]] = []
-    for index, each in enumerate(raw if isinstance(raw, list) else []):
-        with suppress(ValidationError):
-            found.append((index, RuleEntry.model_validate(each)))
-    return found
+    return [(index, _entry(each)) for index, each in enumerate(raw if isinstance(raw, list) else [])]
+
+
+def _entry(raw: object) -> RuleEntry | None:
+    try:
+        return RuleEntry.model_validate(raw)
+    except ValidationError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,23 @@ class _Reader:
         for path, message in disagreements(rule):
             self._say(path, message)
         return rule if len(self.mistakes) == before else None
+
+    def refused(self, raw: object) -> None:
+        """Tells what is wrong in the conditions of an entry that has another mistake."""
+        if not isinstance(raw, dict):
+            return
+        choice = raw.get("applies_to") or {}
+        kind = choice.get("kind") if isinstance(choice, dict) else None
+        if kind is not None and (not isinstance(kind, str) or kind not in KINDS):
+            return  # what it may read is not known, and every metric of it would seem a mistake
+        levels = raw.get("levels")
+        inner = [(("levels", k), each) for k, each in enumerate(levels)] if isinstance(levels, list) else []
+        for path, each in [((), raw), *inner]:
+            if not isinstance(each, dict) or any(")" in str(key) for key in each):
+                continue  # {when: avg(level, 10m) > 3}: the comma has cut the condition, which is told
+            for key in ("when", "clear"):
+                if isinstance(text := each.get(key), str):
+                    self._condition((*path, key), text, vocabulary(kind))
 
     def suppressed(self, entry: RuleEntry, known: list[str]) -> None:
         """Told when every file is read: a rule may name one of a later file."""

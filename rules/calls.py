@@ -204,6 +204,8 @@ class _Call:
     def of_group(self) -> Expression:
         example = 'of_group("gateway-7", absent) > 0.5'
         tag = self.cursor.text("a tag", example)
+        if not tag.text[1:-1].strip():
+            fail(tag.column, f"expected a tag, as in {example}, found nothing in the quotes")
         self.cursor.expect(",", f"and a condition, as in {example}")
         condition = self.inner()
         self.cursor.expect(")", f"after the condition, as in {example}")

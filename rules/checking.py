@@ -153,7 +153,7 @@ class _Check:
 
     def _metric(self, node: Expression, name: str) -> _Found | None:
         if name not in self._words.booleans:
-            near = nearest(name, [*self._words.booleans, "and", "or", "not", "true", "false"])
+            near = nearest(name, [*self._words.booleans, "and", "or", "not", "true", "false", "absent"])
             self.say(node, f"unknown metric {name!r}{self._of()}{near}{self._elsewhere(name, near)}")
             return None
         if self._words.booleans[name]:

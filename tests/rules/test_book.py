@@ -106,6 +106,31 @@ def test_every_mistake_of_every_file_is_told() -> None:
     assert "stands twice, first at a.yaml:2" in told[1]
 
 
+def test_an_entry_with_a_mistake_has_those_of_its_conditions_told_too() -> None:
+    told = one("    when: lvl > 3\n    clear: level_inside <\n    priority: urgent\n")
+    assert [line.split(": ")[0] for line in told] == ["a.yaml:6:5", "a.yaml:4:11", "a.yaml:5:26"]
+    assert "unknown metric 'lvl' of pump_station" in told[1]
+    levels = one(
+        "    frequency: 3\n    levels:\n      - {priority: urgent, when: lvl > 3}\n      - {priority: high, when: 3}\n"
+    )
+    assert sum("unknown metric 'lvl'" in line for line in levels) == 1
+    assert len(levels) == 4
+
+
+@pytest.mark.parametrize("choice", ["{kind: pond}", "{kind: 3}", "{kind: [a]}"])
+def test_metrics_of_a_kind_that_is_none_are_no_mistakes(choice: str) -> None:
+    [told] = mistakes(a=f"rules:\n  - {{id: a, applies_to: {choice}, when: lvl > 3}}\n")
+    assert "kind" in told
+
+
+def test_a_group_names_the_nearest_of_its_condition_and_has_a_tag() -> None:
+    assert "unknown metric 'absnt' of pump_station; nearest: absent" in one("    when: of_group('g', absnt) > 0.5\n")[0]
+    for tag in ("''", "' '"):
+        assert one(f"    when: of_group({tag}, absent) > 0.5\n") == [
+            'a.yaml:4:20: when: expected a tag, as in of_group("gateway-7", absent) > 0.5, found nothing in the quotes'
+        ]
+
+
 def test_an_id_may_stand_once_in_all_files() -> None:
     fine = "rules:\n  - {id: x, when: level > 3}\n"
     assert mistakes(a=fine, b=fine) == ["b.yaml:2:6: rule 'x' stands twice, first at a.yaml:2"]

@@ -86,7 +86,7 @@ def _joined(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expressio
         st.builds(Compare, orders, inner, inner),
         st.builds(ByResponse, inner, inner, inner, inner, inner),
         st.builds(Group, st.none(), inner, st.just(False), orders, counts),
-        st.builds(Group, st.none() | TEXTS, inner, st.just(True), orders, shares),
+        st.builds(Group, st.none() | TEXTS.filter(str.strip), inner, st.just(True), orders, shares),
     )
 
 
