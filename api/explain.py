@@ -11,9 +11,10 @@ from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.alarms import AlarmId
 from api.caller import Caller, Here
-from api.privacy import is_private_notice, refuse_hidden
+from api.privacy import hides, is_private_notice, refuse_hidden
 from api.problems import describe
 from api.shapes import InstantGiven, Out
+from devices.registry import Device
 from flow.applying import subject_of
 from flow.explaining import explain_alarm, explain_rule
 from flow.installation import Installation
@@ -118,7 +119,11 @@ def explain_one_rule(
     at: Annotated[InstantGiven | None, Query(description="Default: now")] = None,
 ) -> Explained:
     _refuse_hidden(here, caller, rule_id, device)
-    return Explained.model_validate(explain_rule(here, rule_id, device, at).as_json())
+
+    def knowing(found: Device) -> bool:
+        return not hides(caller, here.registry, found.id)
+
+    return Explained.model_validate(explain_rule(here, rule_id, device, at, knowing=knowing).as_json())
 
 
 def _refuse_hidden(here: Installation, actor: Actor, rule_id: str, name: str) -> None:

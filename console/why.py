@@ -124,7 +124,8 @@ def why_rule(visit: SignedVisit, rule_id: str, device_id: str, at: int | None) -
     if device is not None and is_personal(device.kind) and not visit.allows("person.see"):
         raise NotAllowed("personal_device", "涉及个人的设备，您无权查看", "a personal device: you may not see it")
     _refuse_members(visit, rule, device_id)
-    found = explain_rule(here, rule_id, device_id, at)
+    sees_homes = visit.allows("person.see")
+    found = explain_rule(here, rule_id, device_id, at, knowing=lambda d: sees_homes or not is_personal(d.kind))
     assert rule is not None, "it was explained"
     kind = device.kind if device is not None else rule.applies_to.kind or ""
     name = device_name(visit, device.id, device.name, device.kind) if device is not None else device_id

@@ -7,11 +7,12 @@ as it is today. Both come with what the records say of that instant: only they k
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
-from alerts.refusals import Conflict, NotFound
+from alerts.refusals import Conflict, Invalid, NotFound
 from alerts.service_rules import SERVICE_RULES
 from devices.batch import Quality
 from devices.instants import DAY, HOUR, SECOND, format_duration
@@ -21,7 +22,7 @@ from flow.explained import QUALITY, Explanation, LeftOut, Reason, Recorded, seen
 from flow.history import History, Sources, choose, expected_readings
 from flow.installation import Installation
 from flow.reach import reach
-from flow.recalling import in_local_time, recall, told_by_records
+from flow.recalling import in_local_time, local, recall, told_by_records
 from flow.trying import backtest, grid_tree, series_read
 from rules.book import RuleBook
 from rules.explain import examine
@@ -62,15 +63,34 @@ def explain_alarm(here: Installation, number: int) -> AlarmExplained:
         return AlarmExplained(number, raised, _explain(here, alarm.rule, alarm.device, None, alarm))
 
 
-def explain_rule(here: Installation, rule: str, device: str, at: int | None) -> Explanation:
+def explain_rule(
+    here: Installation, rule: str, device: str, at: int | None, *, knowing: Callable[[Device], bool] = lambda _: True
+) -> Explanation:
     """Of the rule that runs, for the device or the group (`grid:…`, `group:…`) at the instant; None is now. Raises
-    NotFound for a rule or a device nobody knows, StoreUnavailable, Conflict where too many ask."""
-    if rule not in here.rulebook().rules:
-        raise NotFound("no_such_rule", f"没有规则 {rule}", f"there is no rule {rule}")
+    NotFound for a rule or a device nobody knows, Invalid for an instant to come, StoreUnavailable, Conflict where too
+    many ask. `knowing`: the devices whose names may be suggested."""
+    rules, now = here.rulebook().rules, here.now()
+    if rule in SERVICE_RULES and rule not in rules:
+        zh = f"{rule} 是系统自身的告警，请按告警编号查询：gridwhistle explain 编号"
+        en = f"{rule} is an alarm of the service itself: it is explained by the alarm's number, gridwhistle explain N"
+        raise NotFound("service_rule", zh, en)
+    if rule not in rules:
+        raise NotFound("no_such_rule", *_unknown("规则", "rule", rule, rules))
     if here.registry.get(device) is None and ":" not in device:
-        raise NotFound("no_such_device", f"没有设备 {device}", f"there is no device {device}")
+        known = [each.id for each in here.registry.devices if knowing(each)]
+        raise NotFound("no_such_device", *_unknown("设备", "device", device, known))
+    if at is not None and at > now:
+        asked, clock = local(here, at), local(here, now)
+        raise Invalid("in_the_future", f"{asked} 尚未到来，现在是 {clock}", f"{asked} is yet to come: now is {clock}")
     with _turn():
-        return _explain(here, rule, device, at if at is not None and at < here.now() else None)
+        return _explain(here, rule, device, at if at != now else None)
+
+
+def _unknown(zh: str, en: str, name: str, known: Iterable[str]) -> tuple[str, str]:
+    """That there is none, and which is called nearly so."""
+    close = get_close_matches(name[:80], list(known), n=1)
+    near = (f"，最接近的是 {close[0]}", f"; nearest: {close[0]}") if close else ("", "")
+    return f"没有{zh} {name}{near[0]}", f"there is no {en} {name}{near[1]}"
 
 
 @contextmanager

@@ -86,5 +86,6 @@ def in_local_time(here: Installation, text: str) -> str:
 
 
 def local(here: Installation, at: int) -> str:
-    """2026-07-01 05:00:00 in the site's zone."""
-    return to_datetime(at).astimezone(here.zone).strftime("%Y-%m-%d %H:%M:%S")
+    """2026-07-01 05:00:00 +08:00 in the site's zone."""
+    text = to_datetime(at).astimezone(here.zone).isoformat(" ", "seconds")
+    return f"{text[:19]} {text[19:]}"

@@ -55,13 +55,15 @@ def explain(
         give_up("请给出告警编号，或 --rule 与 --device give the number of an alarm, or --rule and --device")
     when, settings = instant(at), read_settings(config, overrides)
     from gridwhistle.people import NotDone
-    from gridwhistle.remote_rules import explain_alarm, explain_rule
+    from gridwhistle.remote_rules import WrongRequest, explain_alarm, explain_rule
 
     try:
         if alarm is not None:
             found = explain_alarm(settings.data_dir, alarm)
         else:
             found = explain_rule(settings.data_dir, rule=rule or "", device=device or "", at=when)
+    except WrongRequest as error:
+        give_up(str(error))
     except NotDone as error:
         give_up(str(error), NO)
     if as_json:

@@ -22,6 +22,10 @@ Told = Callable[[float], None]
 Rules = Mapping[str, str] | Literal["running"] | None
 
 
+class WrongRequest(NotDone):
+    """What was asked for makes no sense: it is the caller who must change it."""
+
+
 class WrongRules(Exception):
     """The service will not have the rules; every mistake with file, line and column, one a line."""
 
@@ -93,7 +97,7 @@ def ask(
     client: httpx.Client, method: str, path: str, *, body: Mapping[str, object] | None = None,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Raises NotDone with what the service says, WrongRules where it found mistakes in rules."""
+    """Raises NotDone with what the service says, WrongRequest for a 422, WrongRules where it found mistakes in rules."""
     try:
         answer = client.request(method, path, json=body, params=query)
         told = answer.json()
@@ -104,7 +108,8 @@ def ask(
     if mistakes := told.get("mistakes"):
         raise WrongRules("\n".join(f"{m['file']}:{m['line']}:{m['column']}: {m['message']}" for m in mistakes))
     fields = [f"{each['field']}: {each['zh']} {each['en']}" for each in told.get("errors") or ()]
-    raise NotDone("\n".join([f"{told.get('title', '')} {told.get('detail', '')}".strip(), *fields]))
+    refused = WrongRequest if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY else NotDone
+    raise refused("\n".join([f"{told.get('title', '')} {told.get('detail', '')}".strip(), *fields]))
 
 
 def _tried(data_dir: Path, kind: str, body: Mapping[str, object], told: Told) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from devices.batch import Quality
-from devices.instants import DAY, HOUR, MINUTE, SECOND, from_iso, to_iso
+from devices.instants import HOUR, MINUTE, SECOND, from_iso, to_iso
 from devices.registry import DeviceStatus
 from flow import desk, explaining
 from rules.book import load
@@ -103,7 +103,7 @@ def test_times_in_the_words_are_those_of_the_site(centre: Centre) -> None:
     for level in (3.52, 3.55, 3.56):
         centre.level(level)
     words = explain(centre, "high")["why"][0]["zh"]
-    assert "2025-11-21 12:43:00" in words
+    assert "2025-11-21 12:43:00 +08:00" in words
     assert "Z" not in words
 
 
@@ -293,4 +293,36 @@ def test_what_nobody_knows(centre: Centre) -> None:
         answer = centre.ask("GET", f"/api/v1{path}", token=centre.token("viewer"))
         assert (answer.status_code, answer.json()["type"].split(":")[-1]) == (404, code)
     assert centre.ask("GET", "/api/v1/rules/high/explain", token=centre.token("viewer")).status_code == 422
-    assert explain(centre, "high", at=START + 400 * DAY)["source"] == "live"
+
+
+def refusal(centre: Centre, rule: str, device: str, status: int, *, who: str = "officer", **query: str) -> Any:
+    path = f"/api/v1/rules/{rule}/explain"
+    answer = centre.ask("GET", path, token=centre.token(who), params={"device": device, **query})
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def test_what_is_yet_to_come_is_refused_and_now_is_named(centre: Centre) -> None:
+    refused = refusal(centre, "high", "ps-1", 422, at=to_iso(centre.now + MINUTE))
+    assert refused["type"].endswith(":in_the_future")
+    assert "now is 2025-11-21 12:40:00 +08:00" in refused["detail"]
+    assert explain(centre, "high", at=centre.now)["source"] == "live"
+
+
+@pytest.mark.parametrize(
+    ("rule", "device", "told"),
+    [
+        ("hihg", "ps-1", "nearest: high"),
+        ("high", "ps-11", "nearest: ps-1"),
+        ("gw-silence", "ps-1", "explained by the alarm's number"),
+        ("high", "zzzz", "there is no device zzzz"),
+    ],
+)
+def test_a_name_nobody_knows_is_answered_with_the_nearest(centre: Centre, rule: str, device: str, told: str) -> None:
+    refused = refusal(centre, rule, device, 404)
+    assert told in refused["detail"]
+
+
+def test_a_home_is_no_nearest_name_for_those_who_may_not_see_it(centre: Centre) -> None:
+    assert "nearest: door-1" in refusal(centre, "opened", "door-11", 404, who="handler")["detail"]
+    assert "nearest" not in refusal(centre, "opened", "door-11", 404, who="viewer")["detail"]

@@ -92,6 +92,11 @@ def test_explain_why_nothing_was_raised(data_dir: Path) -> None:
     refused = run("explain", "--rule", "none", "--device", "ps-1", "--set", f"data_dir={data_dir}")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "no rule none" in refused.stderr
+    misused = run(
+        "explain", "--rule", "high", "--device", "ps-1", "--at", "2125-01-01T00:00:00Z", "--set", f"data_dir={data_dir}"
+    )
+    assert (misused.returncode, misused.stdout) == (2, "")
+    assert "is yet to come: now is " in misused.stderr
 
 
 @pytest.mark.parametrize(
