@@ -97,7 +97,7 @@ def ask(
     client: httpx.Client, method: str, path: str, *, body: Mapping[str, object] | None = None,
     query: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Raises NotDone with what the service says, WrongRequest for a 422, WrongRules where it found mistakes in rules."""
+    """Raises NotDone with what the service says, WrongRequest for a 422, WrongRules for mistakes in rules."""
     try:
         answer = client.request(method, path, json=body, params=query)
         told = answer.json()
