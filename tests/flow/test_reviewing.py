@@ -26,7 +26,7 @@ def town(town: Town) -> Town:
 
 def counted(town: Town) -> int:
     here: Any = SimpleNamespace(records=town.records, now=lambda: town.now, zone=ZoneInfo("Asia/Shanghai"))
-    return int(review_recorded(cast(Installation, here), NOW - DAY, NOW + DAY).as_json()["alarms"])
+    return review_recorded(cast(Installation, here), NOW - DAY, NOW + DAY).alarms
 
 
 def test_what_is_held_back_from_its_raise_to_its_end_is_no_load(town: Town) -> None:
