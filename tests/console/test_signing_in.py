@@ -111,7 +111,8 @@ def test_a_sign_in_form_of_another_browser_is_refused(visitor: Visitor) -> None:
 POSTS = (
     "/sign-out", "/password", "/alarms/acknowledge", "/alarms/1/acknowledge", "/alarms/1/shelve", "/alarms/1/unshelve",
     "/alarms/1/comment", "/orders/new", "/orders/1/dispatch", "/devices/door-1/person", "/devices/new-1/approve",
-    "/devices/new-1/reject",
+    "/devices/new-1/reject", "/modes/response", "/modes/drill", "/modes/pause", "/modes/pause/1/end",
+    "/modes/response/1/end", "/rules/reload", "/rules/try", "/rules/try/1/cancel",
 )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def test_every_form_needs_its_token(visitor: Visitor) -> None:
 
 def test_no_route_that_changes_something_was_forgotten_above() -> None:
     """Signing in has a token of its own kind, tested below."""
-    asked = {re.sub(r"/(1|door-1|new-1)(?=/)", "/{}", path).replace("/dispatch", "/{}") for path in POSTS}
+    asked = {re.sub(r"/(1|door-1|new-1|response(?=/1))(?=/)", "/{}", path).replace("/dispatch", "/{}") for path in POSTS}
     known = {
         re.sub(r"{\w+}", "{}", route.path)
         for module in ROUTERS
