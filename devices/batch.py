@@ -69,10 +69,36 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """n rows, m elements. `element_device` and `element_received_at` are per element, the rest per row.
+class Reply:
+    """What a device answered to a command; `id` names the command, `payload` is the whole JSON answer."""
 
-    An event's element has no rows; an element all of whose values were refused has none either.
+    device: int
+    id: str
+    received_at: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """A kept packet that is read again: the row it was kept in, and what the ledger counted for it when it came."""
+
+    id: int
+    device: int
+    at: int
+    reason: str
+    count: int
+
+
+# Of an element whose device does not number its messages.
+NO_SEQ = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """n rows, m elements. `element_device`, `element_received_at` and `element_seq` are per element, the rest per row.
+
+    An event's element has no rows; an element all of whose values were refused has none either. `element_seq` is the
+    device's own count of its messages, NO_SEQ where it says none; None where no element of the batch says one.
     """
 
     series: I32
@@ -86,6 +112,9 @@ class Batch:
     refused: tuple[Refused, ...] = ()
     arrivals: tuple[Arrival, ...] = ()
     statuses: tuple[Status, ...] = ()
+    replies: tuple[Reply, ...] = ()
+    redriven: tuple[Redriven, ...] = ()
+    element_seq: I64 | None = None
 
     def __len__(self) -> int:
         return len(self.series)
@@ -93,7 +122,7 @@ class Batch:
     @property
     def empty(self) -> bool:
         """Nothing to store, to judge or to count."""
-        return not (len(self.element_device) or self.refused or self.statuses)
+        return not (len(self.element_device) or self.refused or self.statuses or self.replies or self.redriven)
 
 
 def empty_batch() -> Batch:

@@ -31,7 +31,8 @@ class DeviceStatus(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Device:
     """`first_seen` is microseconds since 1970 UTC; `interval_s` seconds between reports; `keeper` the person in charge
-    of the device (shown); `person` the one whose home it is in (personal, masked by default)."""
+    of the device (shown); `person` the one whose home it is in (personal, masked by default); `second_of` the device
+    for whose station it is another source, which is stored and compared and never judged."""
 
     number: int
     id: str
@@ -51,6 +52,7 @@ class Device:
     person: str = ""
     person_address: str = ""
     first_seen: int = 0
+    second_of: str | None = None
 
 
 class Registry:

@@ -19,6 +19,7 @@ from devices.instants import MAX_INSTANT
 from devices.registry import DeviceStatus, Registry
 from flow.classify import Verdict
 from flow.ledger import add_to_table, correction
+from store.fault_points import reach
 from store.readings import Columns, ReadingStore, StoreUnavailable
 from store.records.database import write
 from store.records.journal import Entry, Rows, read_entries, rewrite_verdict, rows_of
@@ -141,7 +142,9 @@ class Appender:
         self._append(entries[-1].number if entries else self._last, batches)
 
     def _append(self, number: int, batches: list[Columns]) -> None:
+        reach("before_append")
         self._readings.append(number, batches)
+        reach("after_append")
         with self._wake:
             self.applied = max(self.applied, number)
             while self._recent and self._recent[0][0] <= number:

@@ -29,6 +29,7 @@ from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
 from rules.outcome import Outcome, Transition
+from store.fault_points import reach
 from store.records import devices as device_records
 from store.records.access import write_audit
 from store.records.database import write
@@ -98,6 +99,8 @@ class Settler:
             self._record(tx, judged.transitions, now, judged.outcome)
             update_peaks(tx, judged.outcome.peaks)
             save_holes(tx, judged.holes, now)
+            reach("before_commit")
+        reach("after_commit")
         self._adopt(judged, now)
         self.memory.now = max(self.memory.now, now)
 
@@ -146,6 +149,8 @@ class Settler:
             save_snapshot(tx, SNAPSHOT, self.number, body)
             drop_entries(tx, min(self.number, self.appender.applied))
             keep_newest_refused(tx, REFUSED_KEPT)
+            reach("before_snapshot")
+        reach("after_snapshot")
         self.memory.ledger.folded()
         self._saved()
 

@@ -142,6 +142,7 @@ def _columns(device: Device) -> Mapping[str, object]:
         "person": device.person,
         "person_address": device.person_address,
         "first_seen": device.first_seen,
+        "second_of": device.second_of,
     }
 
 

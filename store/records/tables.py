@@ -85,6 +85,17 @@ ledger = Table(
         Column(n, Integer, nullable=False, default=0)
         for n in ("received", "stored", "duplicate", "replaced", "refused", "late", "flagged", "quarantined", "deleted")
     ),
+    # Values and events that the rules saw; messages of a device that numbers them: missing, and found after all.
+    *(Column(n, Integer, nullable=False, server_default=text("0")) for n in ("evaluated", "gaps", "gaps_filled")),
+)
+ledger_reasons = Table(  # why values were refused or flagged; sums up to the ledger's columns of these names
+    "ledger_reasons",
+    metadata,
+    Column("device", Integer, primary_key=True, autoincrement=False),
+    Column("hour", BigInteger, primary_key=True, autoincrement=False),
+    Column("outcome", String, primary_key=True),  # refused | flagged
+    Column("reason", String, primary_key=True),
+    Column("count", Integer, nullable=False),
 )
 refused = Table(
     "refused",
@@ -96,6 +107,8 @@ refused = Table(
     Column("reason", String, nullable=False),
     Column("detail", String, nullable=False),
     Column("device", Integer, nullable=False),
+    Column("count", Integer, nullable=False, server_default=text("1")),  # what the ledger counted for it
+    Column("whole", Boolean, nullable=False, server_default=text("1")),  # all its bytes are kept
     Index(None, "at"),
 )
 
@@ -131,6 +144,26 @@ devices = Table(
     Column("person_address", String, nullable=False, default=""),
     _at("first_seen"),
     Column("online", Boolean),  # what the device's own status topic said last; None: never said
+    Column("second_of", String),  # the device whose station it is another source for
+)
+commands = Table(  # what was asked of a device, and what it answered
+    "commands",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String, nullable=False, unique=True),  # on the wire
+    Column("device", Integer, nullable=False),
+    Column("command", String, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("by", String, nullable=False),
+    Column("why", String, nullable=False),
+    _at("at"),
+    _at("expires_at"),
+    _at("sent_at", nullable=True),
+    _at("ended_at", nullable=True),
+    Column("reply", JSON),
+    Index(None, "device", "number"),
+    Index("ix_commands_open", "expires_at", sqlite_where=text("ended_at IS NULL")),
 )
 
 # --- what people do about it ----------------------------------------------------------------------------------------

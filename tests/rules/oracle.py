@@ -129,7 +129,7 @@ class Oracle:
         return told
 
     def tick(self, now: int) -> list[Told]:
-        """Each rule moment by moment: at every one first what pauses end, then who is due, then what is made of it."""
+        """Each rule moment by moment: at every one what pauses end and who is due, then what is made of it all."""
         before, self.world.now = self.world.now, now if self.world.now is None else max(self.world.now, now)
         told: list[Told] = []
         for family in self.families:
@@ -144,8 +144,11 @@ class Oracle:
                 moment = min(moments)
                 begin = [each for each, (_, _, at) in zip(begin, pauses, strict=True) if at > moment]
                 ended = [pair for pair, end, at in pauses if at == moment and pair.machine.raised_at < end]
-                told += self._end(family, ended, moment)
-                told += self._moment(family, [pair for pair, at in pairs if at == moment], moment)
+                steps = self._ends(ended, moment)
+                for pair, at in pairs:
+                    if at == moment:
+                        steps += self._judge(pair, moment, frozenset(), by_clock=True)
+                told += self._combine(family, steps, -1)
                 for crowd in groups:
                     if any(at <= moment for at in crowd.due()):
                         told += crowd.judge(moment, -1)
@@ -160,7 +163,8 @@ class Oracle:
         self.world.now = now if self.world.now is None else max(self.world.now, now)
         told: list[Told] = []
         for family in self.families:
-            told += self._end(family, [pair for pair in family.pairs if self._paused(pair, now)], now)
+            ended = self._ends([pair for pair in family.pairs if self._paused(pair, now)], now)
+            told += self._combine(family, ended, -1)
         return told
 
     def _beginning(self, family: Family, before: int | None, now: int) -> list[tuple[Pair, Pause]]:
@@ -170,14 +174,14 @@ class Oracle:
             if pause.start <= now and (before is None or pause.start > before)
         ]  # fmt: skip
 
-    def _end(self, family: Family, pairs: list[Pair], moment: int) -> list[Told]:
+    def _ends(self, pairs: list[Pair], moment: int) -> list[tuple[Pair, Step]]:
         """What stands of pairs that are paused."""
-        steps = []
+        steps: list[tuple[Pair, Step]] = []
         for pair in pairs:
             if pair.machine.phase == "firing":
                 pair.instant = moment if pair.instant is None else max(moment, pair.instant)
                 steps.append((pair, pair.machine.end(pair.instant)))
-        return self._combine(family, steps, -1)
+        return steps
 
     @property
     def standing(self) -> dict[tuple[str, str], float | None]:
@@ -200,12 +204,6 @@ class Oracle:
         found = [at for tree in pair.trees for ready, at in due(look, tree, pair.instant, now) if ready <= now]
         found += [at for at in pair.machine.awaits(pair.instant) if at <= now]
         return max(min(found), pair.instant or min(found)) if found else None
-
-    def _moment(self, family: Family, pairs: list[Pair], moment: int) -> list[Told]:
-        steps: list[tuple[Pair, Step]] = []
-        for pair in pairs:
-            steps += self._judge(pair, moment, frozenset(), by_clock=True)
-        return self._combine(family, steps, -1)
 
     def _judge(self, pair: Pair, instant: int, brought: frozenset[str], *, by_clock: bool) -> list[tuple[Pair, Step]]:
         look = Look(self.world, pair.subject, instant, brought)
