@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+from itertools import count
 
 POINTS = ("before_commit", "after_commit", "before_append", "after_append", "before_snapshot", "after_snapshot")
 
@@ -19,13 +20,11 @@ def _asked() -> tuple[str, int]:
     return name, int(nth or 1)
 
 
-_name, _left = _asked()
+_name, _nth = _asked()
+_passed = count(1)
 
 
 def reach(point: str) -> None:
     """Once a batch, not once a reading."""
-    global _left
-    if point == _name:
-        _left -= 1
-        if not _left:
-            os.kill(os.getpid(), signal.SIGKILL)
+    if point == _name and next(_passed) == _nth:
+        os.kill(os.getpid(), signal.SIGKILL)
