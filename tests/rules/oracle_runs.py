@@ -26,7 +26,7 @@ from tests.rules.oracle_machine import Edge
 
 STEP = 15_000_000
 MANY = settings(
-    max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=set(Phase) - {Phase.explain}
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=set(Phase) - {Phase.explain}
 )
 CUTS = st.sets(st.integers(0, 50))
 
