@@ -19,7 +19,7 @@ from rules.logic import Clock
 from rules.seeing import Memory
 from rules.state import NORMAL, Tracks
 
-VERSION = 2
+VERSION = 3
 
 
 class _Pairs(msgspec.Struct, frozen=True):
@@ -133,7 +133,7 @@ def _pairs(kernel: Kernel, block: Block) -> _Pairs:
         block.meaning,
         block.devices.tobytes(),
         state.instant[rows].tobytes(),
-        state.heard[rows].tobytes() if kernel.shape.timed else b"",
+        state.heard[rows].tobytes(),
         standing.tobytes(),
         tracks.phase.tobytes(),
         tracks.since.tobytes(),
@@ -148,8 +148,7 @@ def _unpack_pairs(found: _Pairs, kernel: Kernel, block: Block) -> None:
     state = kernel.state
     _, here, there = np.intersect1d(block.devices, _i64(found.device), assume_unique=True, return_indices=True)
     state.instant[block.start + here] = _i64(found.instant)[there]
-    if kernel.shape.timed:
-        state.heard[block.start + here] = _i64(found.heard)[there]
+    state.heard[block.start + here] = _i64(found.heard)[there]
     if kernel.shape.repeat is not None:
         state.bits[block.start + here] = np.frombuffer(found.bits, np.uint64)[there]
     standing = _i64(found.standing)

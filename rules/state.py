@@ -39,9 +39,9 @@ class Tracks:
 
 @dataclass(slots=True)
 class State:
-    """`instant` is the rule's instant per pair, `heard` that of its last element (ticks apart), `due` when the clock
-    must look at the pair next (FAR: never). Where no clock judges, `due` is empty and `heard` is `instant`. `bits` are
-    the latest opinions of a rule that repeats, the newest lowest, 1 for true; else empty."""
+    """`instant` is the rule's instant per pair, `heard` that of its last element (ticks and what people declare apart),
+    `due` when the clock must look at the pair next (FAR: never); empty where no clock judges. `bits` are the latest
+    opinions of a rule that repeats, the newest lowest, 1 for true; else empty."""
 
     tracks: Tracks
     instant: I64
@@ -81,7 +81,7 @@ def idle(count: int) -> Tracks:
 def fresh(count: int, *, timed: bool, repeats: bool) -> State:
     instant = np.full(count, NEVER, np.int64)
     # Never heard is no silence: an absence may be pending before the first element comes.
-    heard = np.full(count, FAR, np.int64) if timed else instant
+    heard = np.full(count, FAR if timed else NEVER, np.int64)
     due = np.full(count if timed else 0, FAR, np.int64)
     return State(idle(count), instant, heard, due, np.zeros(count if repeats else 0, np.uint64))
 

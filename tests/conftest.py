@@ -21,7 +21,7 @@ REQUIRED = os.environ.get("GRIDWHISTLE_REQUIRE_SERVICES") == "1"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 # The same examples every time, so that a failure is one of the change at hand; `make soak` looks for new ones.
 settings.register_profile("test", derandomize=True)
-settings.register_profile("soak", max_examples=1_000)
+settings.register_profile("soak", max_examples=2_000)
 settings.load_profile("soak" if os.environ.get("GRIDWHISTLE_SOAK") == "1" else "test")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 

@@ -16,7 +16,10 @@ from tests.rules.oracle_runs import (
     CUTS,
     MANY,
     STEP,
+    Declare,
+    Element,
     Happening,
+    Tick,
     Town,
     Values,
     book,
@@ -155,3 +158,13 @@ def test_they_are_found_in_a_backtest(
 ) -> None:
     same_in_backtest(stream, cuts, stretch, _PLAIN)
     same_in_backtest(rising, cuts, stretch, _RISING)
+
+
+def test_a_pause_that_is_taken_back_hides_no_silence() -> None:
+    """What stood is ended by the pause; the reading after it still comes after too long a silence."""
+    at = START + 7 * STEP
+    pause = Declared(pauses=(Pause("ps-1", START, at + STEP, "限排", None),))
+    high = [Element("ps-1", START + step * STEP, (("level_inside", 3.375),)) for step in (1, 2)]
+    low = Element("ps-1", at, (("level_inside", 3.0),))
+    for town in (_PLAIN, _RISING):
+        same_as_oracle([*high, Tick(at), Declare(pause, at), Declare(Declared(), at), low], [], town)
