@@ -166,5 +166,5 @@ def test_a_pause_that_is_taken_back_hides_no_silence() -> None:
     pause = Declared(pauses=(Pause("ps-1", START, at + STEP, "限排", None),))
     high = [Element("ps-1", START + step * STEP, (("level_inside", 3.375),)) for step in (1, 2)]
     low = Element("ps-1", at, (("level_inside", 3.0),))
-    for town in (_PLAIN, _RISING):
-        same_as_oracle([*high, Tick(at), Declare(pause, at), Declare(Declared(), at), low], [], town)
+    for judged in (_PLAIN, _RISING):
+        same_as_oracle([*high, Tick(at), Declare(pause, at), Declare(Declared(), at), low], [], judged)
