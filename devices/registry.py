@@ -54,6 +54,11 @@ class Device:
     first_seen: int = 0
     second_of: str | None = None
 
+    @property
+    def judged(self) -> bool:
+        """Whether rules look at it: approved, and no second source of a station."""
+        return self.status is DeviceStatus.ACTIVE and self.second_of is None
+
 
 class Registry:
     """Devices and series by name and number. The decoder numbers newcomers while another thread settles, so numbering

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Engine, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from devices.instants import DAY, MINUTE, SECOND
-from devices.registry import EVENT, Device, DeviceStatus, Registry
+from devices.registry import EVENT, Device, Registry
 from flow.alarms import record_found
 from flow.history import Sources, choose, expected_readings
 from flow.holes import MISSED, Hole
@@ -75,7 +75,7 @@ class Filler:
         every = [Hole(row.series, row.device, row.from_at, row.to_at) for row in rows]
         ripe = [row for row in rows if row.filled_at is not None and row.filled_at <= now - QUIET]
         found: list[list[Transition]] = []
-        if device.status is DeviceStatus.ACTIVE:
+        if device.judged:
             filled = {(row.series, row.from_at) for row in ripe}
             asked = self._asked(device, every, [h for h in every if (h.series, h.start) in filled])
             for stretch, rules in asked.items():

@@ -78,7 +78,7 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
 
     sorted_ = classify(newest, batch.series, measured_at, batch.value, quality, refused=impossible, find=find)
     active = memory.active
-    judged_rows = sorted_.newer & (quality != Quality.BAD) & active[device]
+    judged_rows = sorted_.newer & (quality != Quality.BAD) & memory.judged[device]
     found = _sort_events(tx, memory, events, now)
     derived = _derive_doors(memory, batch, measured_at, judged_rows)
     stored_events = (*found.stored, *derived)
@@ -130,7 +130,7 @@ def _look_for_holes(  # noqa: PLR0917 - columns
     stored = (sorted_.verdict != Verdict.REFUSED) & (sorted_.verdict != Verdict.DUPLICATE)
     late = ~sorted_.newer & stored
     if late.any():
-        late &= (quality != Quality.BAD) & memory.active[memory.newest.device[batch.series]]
+        late &= (quality != Quality.BAD) & memory.judged[memory.newest.device[batch.series]]
     newest = memory.newest.measured_at
     return memory.holes.look(newest, batch.series, measured_at, judged=judged, late=late, now=now)
 
@@ -181,7 +181,7 @@ def _sort_events(tx: Connection, memory: Memory, events: Sequence[EventRow], now
         in_order = event.measured_at >= last
         top[event.series] = max(last, event.measured_at)
         stored.append(event)
-        judged.append(in_order and bool(memory.active[event.device]))
+        judged.append(in_order and bool(memory.judged[event.device]))
         late.append(not in_order or event.measured_at < now - LATE_AFTER)
     return _Events(tuple(stored), tuple(judged), tuple(late), tuple(repeats))
 

@@ -45,8 +45,9 @@ class _Saved(msgspec.Struct):
 
 @dataclass
 class Memory:
-    """`active` is per device; `is_open`, `door_series` (closed, opened) are of the `open` series of door sensors;
-    `speaks_doors` are the sensors that send door events themselves; `now` is the last instant anything was settled."""
+    """`active` and `judged` (active, and no second source) are per device; `is_open`, `door_series` (closed, opened) of
+    the `open` series of door sensors; `speaks_doors` are the sensors that send door events themselves; `now` is the
+    last instant anything was settled."""
 
     registry: Registry
     engine: Engine
@@ -58,16 +59,19 @@ class Memory:
     ledger: Ledger = field(default_factory=Ledger)
     arrivals: OrderedDict[int, Arrival] = field(default_factory=OrderedDict)
     active: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
+    judged: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
     is_open: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
     door_series: dict[int, tuple[int, int]] = field(default_factory=dict)
     speaks_doors: set[int] = field(default_factory=set)
     now: int = 0
 
-    def devices_changed(self) -> tuple[Transition, ...]:
-        """Devices were added, or their status or attributes changed; what no longer stands because of it."""
+    def devices_changed(self, grid_tree: Mapping[str, frozenset[str]] | None = None) -> tuple[Transition, ...]:
+        """Devices were added, or their status or attributes changed, or the grids; what no longer stands because of
+        it."""
         self.active = np.array([d.status is DeviceStatus.ACTIVE for d in self.registry.devices], np.bool_)
+        self.judged = np.array([d.judged for d in self.registry.devices], np.bool_)
         self.presence.devices_changed(self.registry.devices)
-        ended = self.engine.devices_changed()
+        ended = self.engine.devices_changed(grid_tree)
         self.grow()
         return ended
 

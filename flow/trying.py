@@ -14,7 +14,7 @@ from alerts.refusals import Invalid, NotFound
 from alerts.roles import Actor
 from devices.documents import DocumentError
 from devices.instants import DAY, HOUR, MINUTE
-from devices.registry import Device, DeviceStatus
+from devices.registry import Device
 from flow.history import History, Sources, check_size, choose
 from flow.installation import Installation
 from flow.reach import reach
@@ -222,7 +222,7 @@ def _devices(
     numbers = sorted({number for rule in parts for number in matching(rule, table, tree).tolist()})
     found = (registry.devices[number] for number in numbers)
     wanted = None if named is None else frozenset(named)
-    return [d for d in found if d.status is DeviceStatus.ACTIVE and (wanted is None or d.id in wanted)]
+    return [d for d in found if wanted is None or d.id in wanted]
 
 
 def _slowest(devices: Sequence[Device]) -> list[Device]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from devices.batch import F64, I64, Bool
 from devices.kinds import KINDS
-from devices.registry import DeviceStatus, Registry
+from devices.registry import Registry
 from rules.checking import has_series
 from rules.datum import has_own_datum, mixes_datums
 from rules.declared import Declared
@@ -108,7 +108,7 @@ class Columns:
 
 def columns(registry: Registry) -> Columns:
     devices = registry.devices
-    active = [d for d in devices if d.status is DeviceStatus.ACTIVE]
+    judged = [d for d in devices if d.judged]
     series: dict[str, I64] = {}
     for number, (device, metric) in enumerate(zip(registry.series_device, registry.series_metric, strict=True)):
         if metric not in series:
@@ -118,9 +118,9 @@ def columns(registry: Registry) -> Columns:
         registry,
         np.array([round(d.interval_s * _SECOND) for d in devices], np.int64),
         np.array([d.first_seen or NEVER for d in devices], np.int64),
-        _index((d.kind, d.number) for d in active),
-        _index((tag, d.number) for d in active for tag in d.tags),
-        _index((d.grid, d.number) for d in active if d.grid is not None),
+        _index((d.kind, d.number) for d in judged),
+        _index((tag, d.number) for d in judged for tag in d.tags),
+        _index((d.grid, d.number) for d in judged if d.grid is not None),
         series,
     )
 
@@ -137,7 +137,7 @@ def has_all_series(rule: Rule, kind: str) -> bool:
 
 
 def matching(rule: Rule, table: Columns, grid_tree: Mapping[str, frozenset[str]]) -> I64:
-    """Numbers of the active devices the rule applies to, rising: all that is given matches, the kind has every metric
+    """Numbers of the judged devices the rule applies to, rising: all that is given matches, the kind has every metric
     and event that the rule reads, and it does not set levels of two datums against each other."""
     to: AppliesTo = rule.applies_to
     kinds = [to.kind] if to.kind is not None else list(KINDS)

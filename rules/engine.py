@@ -223,11 +223,14 @@ class Engine:
         self._clock = replace(self._clock, resumed_at=max(self._clock.resumed_at, resumed_at))
         self._settle()
 
-    def devices_changed(self) -> tuple[Transition, ...]:
-        """Bind anew after the registry changed, keeping what is known of every pair that remains.
+    def devices_changed(self, grid_tree: Mapping[str, frozenset[str]] | None = None) -> tuple[Transition, ...]:
+        """Bind anew after the registry (or the grid tree, where it is given) changed, keeping what is known of every
+        pair that remains.
 
         Returns what must be cleared because its device is no longer judged, dated with the last instant of the rule.
         """
+        if grid_tree is not None:
+            self._grid_tree = grid_tree
         bound, ended = self._replace(self._book, NEVER, "device_not_judged")
         self._bound = bound
         self._settle()

@@ -124,6 +124,10 @@ def why_not_judged(rule: Rule, device: Device | None) -> list[tuple[str, str, st
                 f"the device is {device.status.value} and not judged",
             )
         ]
+    if device.second_of is not None:
+        zh = f"它是 {device.second_of} 的第二来源：入库、比对，不参与判断"
+        en = f"it is the second source of {device.second_of}: stored and compared, never judged"
+        return [("second_source", zh, en)]
     to, found = rule.applies_to, []
     if to.kind is not None and to.kind != device.kind:
         found.append(

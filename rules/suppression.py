@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from devices.kinds import KINDS
-from devices.registry import Device, DeviceStatus, Registry
+from devices.registry import Device, Registry
 from devices.subjects import grid_of, tag_of
 from rules.book import SILENCE
 from rules.expression import Absent, And, DeviceAbsent, Expression, Group, Or, leaves, series_names
@@ -61,7 +61,7 @@ def _is_absence(node: Expression, *leaf: type[Absent] | type[DeviceAbsent]) -> b
 
 
 def membership(rule: Rule, subject: str, under: Under) -> Callable[[Device], bool]:
-    """Whether a device belongs to this group of the group rule: an active one that the rule applies to, of the grid or
+    """Whether a device belongs to this group of the group rule: a judged one that the rule applies to, of the grid or
     with the tag. As the engine counts (rules.groups.members_of), asked of one device at a time."""
     (part,) = parts_of({rule.id: rule}).values()
     to, grid, tag = part.rule.applies_to, grid_of(subject), tag_of(subject)
@@ -75,7 +75,7 @@ def membership(rule: Rule, subject: str, under: Under) -> Callable[[Device], boo
 
     def belongs(device: Device) -> bool:
         return (
-            device.status is DeviceStatus.ACTIVE
+            device.judged
             and device.kind in kinds
             and tags <= device.tags
             and (to.devices is None or device.id in to.devices)
