@@ -402,9 +402,9 @@ stream = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     _at("at"),
-    Column("kind", String, nullable=False),  # alarm | order | presence
+    Column("kind", String, nullable=False),  # alarm | order | presence | command
     Column("body", JSON, nullable=False),
-    CheckConstraint("kind in ('alarm', 'order', 'presence')", name="kind"),
+    CheckConstraint("kind in ('alarm', 'order', 'presence', 'command')", name="kind"),
     sqlite_autoincrement=True,
 )
 settings = Table(

@@ -46,3 +46,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_commands_open", "commands", ["expires_at"], unique=False, sqlite_where=sa.text("ended_at IS NULL")
     )
+    # What happens to a command is on the event stream too. Its ids go on.
+    with op.batch_alter_table("stream", table_kwargs={"sqlite_autoincrement": True}) as stream:
+        stream.drop_constraint(op.f("ck_stream_kind"), type_="check")
+        stream.create_check_constraint(op.f("ck_stream_kind"), "kind in ('alarm', 'order', 'presence', 'command')")
