@@ -19,7 +19,7 @@ from devices.kinds import KINDS
 from flow.installation import Installation
 from flow.ledger import COLUMNS, LedgerRow
 from store.records.pages import decode_cursor, encode_cursor
-from store.records.refused import RefusedRow, list_refused
+from store.records.refused import RefusedRow, Wanted, list_refused
 
 router = APIRouter(tags=["intake"], responses=describe(401, 403, 422))
 
@@ -72,7 +72,7 @@ def see_refused(
     """Newest first."""
     number = None if device is None else _number(here, device)
     with here.records.connect() as tx:
-        found = list_refused(tx, reason=reason, device=number, limit=limit, cursor=cursor)
+        found = list_refused(tx, Wanted(reason=reason, device=number), limit=limit, cursor=cursor)
     return listed(found, lambda row: _packet(here, row))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from console.places import is_personal
 from console.visits import SignedVisit
 from devices.kinds import KINDS
-from store.records.refused import RefusedRow, list_refused
+from store.records.refused import RefusedRow, Wanted, list_refused
 
 # What a person reads of a packet; the rest is for the API.
 MOST_BYTES = 600
@@ -35,7 +35,7 @@ def packets_of(
 ) -> tuple[list[Packet], str | None]:
     """Newest first, and the cursor of what follows."""
     with visit.installation.records.connect() as tx:
-        found = list_refused(tx, reason=reason, device=device, limit=limit)
+        found = list_refused(tx, Wanted(reason=reason, device=device), limit=limit)
     return [_packet(visit, row) for row in found.items], found.next
 
 
