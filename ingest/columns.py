@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from devices.batch import Arrival, Batch, EventRow, Refused, Status
+from devices.batch import NO_SEQ, Arrival, Batch, EventRow, Redriven, Refused, Reply, Status
 
 # A refused packet is kept for a person to look at; of a larger one they see the beginning.
 KEPT_PAYLOAD = 64 * 1024
@@ -31,14 +31,17 @@ class Builder:
         self.device: list[int] = []
         self.measured_at: list[int] = []
         self.received_at: list[int] = []
+        self.seq: list[int] = []
         self.events: list[EventRow] = []
         self.refused: list[Refused] = []
         self.arrivals: list[Arrival] = []
         self.statuses: list[Status] = []
+        self.replies: list[Reply] = []
+        self.redriven: list[Redriven] = []
         self.packet_ids: list[int] = []
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.refused or self.statuses or self.packet_ids)
+        return bool(self.rows or self.refused or self.statuses or self.packet_ids or self.replies or self.redriven)
 
     def refuse(  # noqa: PLR0917 - one row
         self, topic: str, payload: bytes, reason: str, detail: str, device: int = -1, count: int = 1
@@ -61,7 +64,7 @@ class Builder:
 
     def take(self) -> tuple[Batch, list[int]]:
         """The batch so far and the ids of the packets to acknowledge with it; the builder is empty again."""
-        rows = np.asarray(self.rows, np.int64)
+        rows, seq = np.asarray(self.rows, np.int64), np.asarray(self.seq, np.int64)
         batch = Batch(
             series=np.asarray(self.series, np.int32),
             measured_at=np.repeat(np.asarray(self.measured_at, np.int64), rows),
@@ -74,6 +77,9 @@ class Builder:
             refused=tuple(self.refused),
             arrivals=tuple(self.arrivals),
             statuses=tuple(self.statuses),
+            replies=tuple(self.replies),
+            redriven=tuple(self.redriven),
+            element_seq=seq if (seq != NO_SEQ).any() else None,
         )
         packet_ids = self.packet_ids
         self._clear()

@@ -11,13 +11,23 @@ from enum import StrEnum
 
 import msgspec
 
+from devices.batch import Redriven
 from devices.faults import ClockLimits
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, SECOND, from_iso
 from devices.kinds import KINDS
 from devices.names import is_name
 from devices.registry import Device, DeviceStatus, Registry
 from ingest.columns import Builder, digest
-from ingest.formats.native import FAR, Arrived, Route, read_events, read_readings, read_status, read_usual
+from ingest.formats.native import (
+    FAR,
+    Arrived,
+    Route,
+    read_events,
+    read_readings,
+    read_reply,
+    read_status,
+    read_usual,
+)
 
 log = logging.getLogger("gridwhistle.decoder")
 
@@ -71,7 +81,7 @@ class Decoder:
         self._routes: dict[bytes, Route | Listener] = {}
         # Who listens to a topic that carries no readings, such as the clock; the subscriber sets it.
         self.listeners: Callable[[bytes], Listener | None] = lambda _: None
-        self._last = 0
+        self._last = self._last_redriven = 0
         self._arrived = Arrived()
         if clock is not None:
             self._arrived.ahead = FAR if clock.max_ahead is None else clock.max_ahead
@@ -87,17 +97,7 @@ class Decoder:
         """One PUBLISH; `first` is its first byte."""
         if packet_id:
             self.builder.packet_ids.append(packet_id)
-        route = self._routes.get(topic)
-        if route is None:
-            try:
-                route = self.listeners(topic) or self._route(topic)
-            except _No as no:
-                shown = topic.decode(errors="backslashreplace")[:1000]
-                self.builder.refuse(shown, payload, no.reason, no.detail, no.device)
-                return
-            if len(self._routes) >= MAX_ROUTES:
-                self._routes.clear()
-            self._routes[topic] = route
+        route = self._routes.get(topic) or self._find(topic, payload)
         if not isinstance(route, Route):
             route(payload)
             return
@@ -110,25 +110,58 @@ class Decoder:
         arrived.received_at, arrived.retained, arrived.packet_id = stamp, bool(first & RETAIN), packet_id
         if first & DUP and packet_id:
             arrived.received_at = self._first_arrival(packet_id, digest(payload)) or stamp
+        used = self._read(route, payload)
+        if stamp:
+            self._last = stamp + used
+
+    def redrive(self, topic: bytes, payload: bytes, received_at: int, redriven: Redriven) -> None:
+        """Read a kept packet again, with the instant `received_at` it came at; what is refused again is refused anew.
+        No two that are driven again share an instant either."""
+        self.builder.redriven.append(redriven)
+        route = self._routes.get(topic) or self._find(topic, payload)
+        if not isinstance(route, Route):
+            return  # a clock or a marker: what it said then is long past
+        if received_at and 0 <= self._last_redriven - received_at < SECOND:
+            received_at = self._last_redriven + 1
+        arrived = self._arrived
+        arrived.received_at, arrived.packet_id = received_at, 0
+        arrived.retained = redriven.reason == "retained_without_time"
+        self._last_redriven = received_at + self._read(route, payload)
+
+    def _find(self, topic: bytes, payload: bytes) -> Route | Listener:
+        """Look at a topic for the first time; one that is refused gets no place in memory."""
         try:
-            used = self._read(route, payload)
+            route = self.listeners(topic) or self._route(topic)
+        except _No as no:
+            shown = topic.decode(errors="backslashreplace")[:1000]
+            self.builder.refuse(shown, payload, no.reason, no.detail, no.device)
+            return _ignore
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        self._routes[topic] = route
+        return route
+
+    def _read(self, route: Route, payload: bytes) -> int:
+        """How many instants of arrival the packet took."""
+        try:
+            return self._read_as(route, payload)
         except Exception as error:  # whatever a payload does, it must not come back for ever
             log.exception("a payload on %s could not be read", route.topic)
             self.builder.repair()
             self.builder.refuse(route.topic, payload, "malformed", repr(error), route.device.number)
-            return
-        if stamp:
-            self._last = stamp + used
+            return 0
 
-    def _read(self, route: Route, payload: bytes) -> int:
-        """How many instants of arrival the packet took."""
+    def _read_as(self, route: Route, payload: bytes) -> int:
         if route.channel == "readings":
             if read_usual(route, payload, self._arrived, self.builder):
                 return 1
             return read_readings(route, payload, self._arrived, self.builder, self._registry)
         if route.channel == "events":
             return read_events(route, payload, self._arrived, self.builder, self._registry)
-        read_status(route, payload, self.builder)
+        if route.channel == "status":
+            read_status(route, payload, self.builder)
+        else:
+            read_reply(route, payload, self._arrived, self.builder)
         return 0
 
     def _route(self, topic: bytes) -> Route | Listener:
@@ -140,6 +173,8 @@ class Decoder:
         parts = text.split("/")
         if len(parts) == 4 and parts[3] == "clock":
             return _ignore  # site clocks: the subscriber takes the one it follows, the rest say nothing to us
+        if len(parts) == 7 and parts[5:] == ["commands", "reply"]:
+            return Route(text, "reply", self._registered(*parts[2:5]), KINDS[parts[3]])
         if len(parts) in (6, 7) and parts[5] == "commands":
             return _ignore  # sent by us
         if len(parts) != 6 or parts[5] not in ("readings", "events", "status"):
@@ -152,9 +187,14 @@ class Decoder:
         return Route(text, channel, self._device(site, kind, name), KINDS[kind])
 
     def _device(self, site: str, kind: str, name: str) -> Device:
+        if self._registry.get(name) is None:
+            return self._newcomer(site, kind, name)
+        return self._registered(site, kind, name)
+
+    def _registered(self, site: str, kind: str, name: str) -> Device:
         device = self._registry.get(name)
         if device is None:
-            return self._newcomer(site, kind, name)
+            raise _No("unknown_device", f"{name[:64]!r} is not registered")
         if device.status is DeviceStatus.REJECTED:
             raise _No("rejected_device", f"{name} was rejected", device.number)
         if (device.site, device.kind) != (site, kind):

@@ -88,8 +88,10 @@ class Link(asyncio.Protocol):
     def subscribe(self, filters: Iterable[str]) -> None:
         self._write(wire.subscribe(self._next_id(), filters, version=self._version))
 
-    def publish(self, topic: str, payload: bytes) -> None:
-        self._write(wire.publish(topic, payload, packet_id=self._next_id(), version=self._version))
+    def publish(self, topic: str, payload: bytes, *, expiry_s: int | None = None) -> None:
+        """QoS 1, not retained. `expiry_s`: MQTT 5 only, the broker drops it undelivered after so many seconds."""
+        packet_id = self._next_id()
+        self._write(wire.publish(topic, payload, packet_id=packet_id, version=self._version, expiry_s=expiry_s))
 
     def acknowledge(self, packet_ids: Iterable[int]) -> None:
         self._write(wire.pubacks(packet_ids))

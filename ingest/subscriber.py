@@ -146,6 +146,12 @@ class Subscriber:
         if self._link is not None:
             self._link.close()
 
+    def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
+        """QoS 1; the broker drops it undelivered after `expiry_s` seconds. Raises ConnectionError without a link."""
+        if self._link is None or not self.up:
+            raise ConnectionError(self.trouble or "no link to the broker")
+        self._link.publish(topic, payload, expiry_s=expiry_s)
+
     async def _keep_connected(self, settling: asyncio.Task[None]) -> None:
         failures = taken = 0
         while not self._stopping:

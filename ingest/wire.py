@@ -92,10 +92,12 @@ def subscribe(packet_id: int, filters: Iterable[str], *, version: int) -> bytes:
     return _packet(0x82, body)
 
 
-def publish(topic: str, payload: bytes, *, packet_id: int, version: int) -> bytes:
-    """QoS 1, not retained."""
-    body = _text(topic) + struct.pack("!H", packet_id) + (b"\x00" if version == V5 else b"") + payload
-    return _packet(PUBLISH | 0x02, body)
+def publish(topic: str, payload: bytes, *, packet_id: int, version: int, expiry_s: int | None = None) -> bytes:
+    """QoS 1, not retained. Version 3.1.1 knows no expiry."""
+    body = _text(topic) + struct.pack("!H", packet_id)
+    if version == V5:
+        body += b"\x00" if expiry_s is None else b"\x05\x02" + struct.pack("!I", expiry_s)
+    return _packet(PUBLISH | 0x02, body + payload)
 
 
 def pubacks(packet_ids: Iterable[int]) -> bytes:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from devices.batch import EventRow, Status
+from devices.batch import NO_SEQ, EventRow, Reply, Status
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso
 from devices.kinds import Kind
 from devices.registry import EVENT, Device, Registry
@@ -24,6 +24,8 @@ MAX_PAYLOAD = 512 * 1024
 # Names in refusals are the sender's text: bounded before they go anywhere.
 SHOWN = 80
 FAR = 1 << 62
+MAX_SEQ = (1 << 63) - 1
+MAX_REPLY = 16 * 1024
 FINITE = 1.7976931348623157e308
 
 # Decoders of usual shapes, one a set of metrics. A hostile sender can invent sets without end.
@@ -89,6 +91,8 @@ def read_usual(route: Route, payload: bytes, arrived: Arrived, builder: Builder)
     builder.device.append(route.device.number)
     builder.measured_at.append(measured_at)
     builder.received_at.append(arrived.received_at)
+    seq = fields[1] if shape.first == 2 else NO_SEQ
+    builder.seq.append(seq if 0 <= seq <= MAX_SEQ else NO_SEQ)
     off = measured_at - arrived.received_at
     if (off > arrived.ahead or -off > arrived.behind) and arrived.packet_id:
         builder.remember(arrived.packet_id, payload, arrived.received_at)
@@ -98,14 +102,16 @@ def read_usual(route: Route, payload: bytes, arrived: Arrived, builder: Builder)
 def _learn(route: Route, element: dict[str, Any]) -> None:
     """Take the shape of a packet just read, if it is one that `read_usual` can read again."""
     names = tuple(name for name in element if name not in ("at", "seq"))
-    if type(element.get("at")) is not int or not names or any(name not in route.keys for name in names):
+    if type(element.get("at")) is not int or type(element.get("seq", 0)) is not int:
+        return
+    if not names or any(name not in route.keys for name in names):
         return
     key = (route.kind.name, "seq" in element, *names)
     decode = _shapes.get(key)
     if decode is None:
         if len(_shapes) >= MAX_SHAPES:
             _shapes.clear()
-        fields: list[tuple[str, Any]] = [("at", int), *([("seq", msgspec.Raw)] if key[1] else [])]
+        fields: list[tuple[str, Any]] = [("at", int), *([("seq", int)] if key[1] else [])]
         fields += [(name, bool | float if route.kind.metrics[name].boolean else float) for name in names]
         struct = msgspec.defstruct("Usual", fields, forbid_unknown_fields=True, gc=False)
         decode = _shapes[key] = msgspec.json.Decoder(struct).decode
@@ -171,6 +177,7 @@ def _read_element(  # noqa: PLR0917 - the hot path: no object to carry them
     builder.device.append(route.device.number)
     builder.measured_at.append(measured_at)
     builder.received_at.append(received_at)
+    builder.seq.append(_seq(element))
     off = measured_at - received_at
     return said is None or off > arrived.ahead or -off > arrived.behind
 
@@ -256,6 +263,7 @@ def _read_event(  # noqa: PLR0917 - as _read_element
     builder.device.append(number)
     builder.measured_at.append(at)
     builder.received_at.append(received_at)
+    builder.seq.append(_seq(element))
     return said is None or at - received_at > arrived.ahead or received_at - at > arrived.behind
 
 
@@ -273,6 +281,26 @@ def read_status(route: Route, payload: bytes, builder: Builder) -> None:
             builder.refuse(route.topic, payload, "bad_status", "expected online or offline", route.device.number)
     if online is not None:
         builder.statuses.append(Status(route.device.number, online))
+
+
+def read_reply(route: Route, payload: bytes, arrived: Arrived, builder: Builder) -> None:
+    """What a device answers to a command: a JSON object with the command's id; no reading and not in the ledger."""
+    try:
+        found = _json.decode(payload) if len(payload) <= MAX_REPLY else None
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        found = None
+    identity = found.get("id") if type(found) is dict else None
+    if not isinstance(identity, str):
+        detail = f"expected a JSON object with the command's id, at most {MAX_REPLY:,} bytes"
+        builder.refuse(route.topic, payload, "bad_reply", detail, route.device.number)
+        return
+    builder.replies.append(Reply(route.device.number, identity, arrived.received_at, payload))
+
+
+def _seq(element: dict[str, Any]) -> int:
+    """The device's own count of its messages; NO_SEQ where it says none, or no such number."""
+    said = element.get("seq", NO_SEQ)
+    return said if type(said) is int and 0 <= said <= MAX_SEQ else NO_SEQ
 
 
 def _elements(route: Route, payload: bytes, builder: Builder) -> list[Any]:
