@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from devices.batch import F64, I32, I64, Quality
 from devices.instants import MAX_INSTANT
@@ -117,7 +118,7 @@ class Appender:
             try:
                 self._move()
                 failures, self.trouble = 0, None
-            except StoreUnavailable as error:
+            except (StoreUnavailable, SQLAlchemyError) as error:  # SQL away: the verdict on a doubt cannot be saved
                 self.trouble = str(error)
                 log.warning("the readings store does not take entry %d: %s", self.applied + 1, error)
                 pause = RETRY_S[min(failures, len(RETRY_S) - 1)]

@@ -35,6 +35,8 @@ _FOLD = {
 # One thread scans a day of one series in milliseconds; more would take the core the settle path needs.
 _THREADS = 1
 _MEMORY = "1GB"
+# A checkpoint that could not be written (a full disk) makes DuckDB refuse everything until the file is opened again.
+_DEAD = (duckdb.FatalException, duckdb.ConnectionException)
 
 
 class DuckDBReadings:
@@ -43,20 +45,24 @@ class DuckDBReadings:
     capabilities = Capabilities(precision_us=1, deletes_exactly=True, survives_kill=True)
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._connection = duckdb.connect(
-                str(path), config={"threads": _THREADS, "memory_limit": _MEMORY, "autoinstall_known_extensions": False}
-            )
-        except duckdb.IOException as error:
-            raise StoreUnavailable(f"{path.name}: {error}") from error
-        self._connection.execute(_SCHEMA)
+        """Raises StoreUnavailable."""
+        self._path = path
         self._write = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        config = {"threads": _THREADS, "memory_limit": _MEMORY, "autoinstall_known_extensions": False}
+        try:
+            self._connection = duckdb.connect(str(self._path), config=config)
+            self._connection.execute(_SCHEMA)
+        except duckdb.Error as error:
+            raise StoreUnavailable(f"{self._path.name}: {error}") from error
 
     def append(self, number: int, batches: Sequence[Columns]) -> None:
         with self._write:
-            if number <= self.applied():
-                return
             try:
+                if number <= self.applied():
+                    return
                 self._connection.execute("begin")
                 for batch in batches:
                     self._append_one(batch)
@@ -64,6 +70,9 @@ class DuckDBReadings:
                 self._connection.execute("commit")
             except duckdb.Error as error:
                 self._roll_back()
+                if isinstance(error, _DEAD):
+                    self._connection.close()
+                    self._open()
                 raise StoreUnavailable(str(error)) from error
 
     def _append_one(self, batch: Columns) -> None:
@@ -137,15 +146,18 @@ class DuckDBReadings:
         if not len(series):
             return np.empty(0, np.int64), np.empty(0, np.float64)
         asked = {"position": np.arange(len(series), dtype=np.int64), "series": series, "measured_at": measured_at}
-        cursor = self._connection.cursor()
-        # The range lets DuckDB skip row groups by their minimum and maximum; a bare join reads the whole table.
-        cursor.register("asked", asked)
-        found = cursor.execute(
-            "select asked.position, readings.value from readings join asked "
-            "on readings.series = asked.series and readings.measured_at = asked.measured_at "
-            "where readings.measured_at between ? and ? order by asked.position",
-            [int(measured_at.min()), int(measured_at.max())],
-        ).fetchnumpy()
+        try:
+            cursor = self._connection.cursor()
+            # The range lets DuckDB skip row groups by their minimum and maximum; a bare join reads the whole table.
+            cursor.register("asked", asked)
+            found = cursor.execute(
+                "select asked.position, readings.value from readings join asked "
+                "on readings.series = asked.series and readings.measured_at = asked.measured_at "
+                "where readings.measured_at between ? and ? order by asked.position",
+                [int(measured_at.min()), int(measured_at.max())],
+            ).fetchnumpy()
+        except duckdb.Error as error:
+            raise StoreUnavailable(str(error)) from error
         return found["position"], found["value"]
 
     def series(self) -> dict[int, int]:
