@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, insert
 
 from alerts.refusals import Conflict, NotFound
 from alerts.roles import Actor
-from devices.batch import Batch, EventRow
+from devices.batch import Batch, EventRow, Refused
 from devices.instants import DAY
 from devices.registry import DeviceStatus, Registry
 from flow.alarms import record_transitions, review_suppression, update_peaks
@@ -82,9 +82,9 @@ class Settler:
         self.saved_series = len(memory.registry.series_device)
         self.saved_devices = len(memory.registry.devices)
 
-    def settle(self, batch: Batch, now: int) -> None:
-        """Commit the batch; when this returns its packets may be acknowledged. Raises JournalFull or a database error,
-        after which nothing has changed."""
+    def settle(self, batch: Batch, now: int) -> Sequence[Refused]:
+        """Commit the batch; when this returns its packets may be acknowledged. What of it was refused: as the batch has
+        it, then what judging found. Raises JournalFull or a database error, after which nothing has changed."""
         if not now:  # the data clock has not spoken: the batch's own newest instant is the best there is
             now = max([*batch.element_received_at.tolist(), self.memory.now])
         self._meet_newcomers()
@@ -103,6 +103,7 @@ class Settler:
         reach("after_commit")
         self._adopt(judged, now)
         self.memory.now = max(self.memory.now, now)
+        return judged.refused
 
     def tick(self, now: int) -> bool:
         """Judge what only the clock can tell: absence, silence, deadlines inside rules. True if anything happened."""
