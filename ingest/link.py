@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ingest import wire
 
@@ -60,6 +61,8 @@ class Link(asyncio.Protocol):
         self._reason: int | None = None
         self._keep_alive = options.keep_alive
         self._pinger: asyncio.TimerHandle | None = None
+        # Packet ids of our own messages that the broker has not acknowledged, where somebody waits for it.
+        self._delivering: dict[int, asyncio.Future[int]] = {}
         self.connected: asyncio.Future[wire.Connack] = loop.create_future()
         self.subscribed: asyncio.Future[list[int]] = loop.create_future()
         self.closed: asyncio.Future[int | None] = loop.create_future()
@@ -78,10 +81,9 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._pinger is not None:
             self._pinger.cancel()
-        for waiting in (self.connected, self.subscribed):
-            if not waiting.done():
-                waiting.set_exception(exc or ConnectionResetError("the broker closed the connection"))
-                waiting.exception()  # whoever waits still gets it; nobody waiting is no error
+        waiting: tuple[asyncio.Future[Any], ...] = (self.connected, self.subscribed, *self._delivering.values())
+        for each in waiting:
+            self._lose(each, exc)
         if not self.closed.done():
             self.closed.set_result(self._reason)
 
@@ -92,6 +94,16 @@ class Link(asyncio.Protocol):
         """QoS 1, not retained. `expiry_s`: MQTT 5 only, the broker drops it undelivered after so many seconds."""
         packet_id = self._next_id()
         self._write(wire.publish(topic, payload, packet_id=packet_id, version=self._version, expiry_s=expiry_s))
+
+    def deliver(self, topic: str, payload: bytes, *, expiry_s: int) -> asyncio.Future[int]:
+        """`publish`, and the broker's reason once it has it (below 0x80: taken); ConnectionResetError if it never
+        says."""
+        self.publish(topic, payload, expiry_s=expiry_s)
+        taken: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._delivering[self._packet_id] = taken
+        if self._transport is None or self._transport.is_closing():
+            self._lose(taken)
+        return taken
 
     def acknowledge(self, packet_ids: Iterable[int]) -> None:
         self._write(wire.pubacks(packet_ids))
@@ -180,6 +192,10 @@ class Link(asyncio.Protocol):
                 self._keep_alive = connack.properties.get(wire.SERVER_KEEP_ALIVE, self._keep_alive)
                 self.connected.set_result(connack)
                 self._ping()
+        elif kind == wire.PUBACK and len(body) >= 2:
+            taken = self._delivering.pop(body[0] << 8 | body[1], None)
+            if taken is not None and not taken.done():
+                taken.set_result(body[2] if len(body) > 2 else 0)
         elif kind == wire.SUBACK and not self.subscribed.done():
             self.subscribed.set_result(wire.read_suback(body, version=self._version))
         elif kind == wire.DISCONNECT:
@@ -196,6 +212,11 @@ class Link(asyncio.Protocol):
             return
         self._write(wire.PINGREQ)
         self._pinger = loop.call_later(self._keep_alive / 2, self._ping)
+
+    def _lose(self, waiting: asyncio.Future[Any], error: Exception | None = None) -> None:
+        if not waiting.done():
+            waiting.set_exception(error or ConnectionResetError("the broker closed the connection"))
+            waiting.exception()  # whoever waits still gets it; nobody waiting is no error
 
     def _next_id(self) -> int:
         self._packet_id = self._packet_id % 0xFFFF + 1

@@ -146,11 +146,14 @@ class Subscriber:
         if self._link is not None:
             self._link.close()
 
-    def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
-        """QoS 1; the broker drops it undelivered after `expiry_s` seconds. Raises ConnectionError without a link."""
+    async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
+        """QoS 1; returns when the broker has it, which drops it undelivered after `expiry_s` seconds. Raises OSError
+        without a link, where the link ends first, and where the broker will not have it."""
         if self._link is None or not self.up:
             raise ConnectionError(self.trouble or "no link to the broker")
-        self._link.publish(topic, payload, expiry_s=expiry_s)
+        reason = await self._link.deliver(topic, payload, expiry_s=expiry_s)
+        if reason >= wire.REFUSED:
+            raise ConnectionRefusedError(f"the broker does not take {topic} (reason {reason:#04x})")
 
     async def _keep_connected(self, settling: asyncio.Task[None]) -> None:
         failures = taken = 0
@@ -209,6 +212,7 @@ class Subscriber:
         finally:
             link.close()
             was_up, self.up, self.drained, self._link = self.up, False, False, None
+            self._decoder.limiting = False  # what waits at the broker meanwhile is no flood
             if was_up and not self._stopping:
                 self.trouble = self.trouble or "the broker closed the connection"
                 await self._centre.lost()
@@ -261,7 +265,7 @@ class Subscriber:
             return  # of an earlier connection
         self.lag_s = asyncio.get_running_loop().time() - sent
         if not self.drained:
-            self.drained = True
+            self.drained = self._decoder.limiting = True
             self._seal()
             self._sealed.append(_Sealed(None, [], self._link, self._now(), "drained"))
             self._wake.set()

@@ -17,6 +17,8 @@ PINGREQ = b"\xc0\x00"
 PINGRESP, DISCONNECT = 0xD0, 0xE0
 
 SESSION_TAKEN_OVER = 0x8E
+# Reasons from here on are refusals.
+REFUSED = 0x80
 # Version 5 says 0x84; brokers that know only 3.1.1 answer 1, its "unacceptable protocol version".
 UNSUPPORTED_VERSION = (0x01, 0x84)
 
