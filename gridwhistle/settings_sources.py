@@ -22,8 +22,11 @@ from pydantic_settings import InitSettingsSource
 from gridwhistle.settings import AS_DURATION, Settings
 
 PREFIX = "GRIDWHISTLE_"
-# Read by the tests and by CI, not by the service.
-OTHER_VARIABLES = frozenset({"GRIDWHISTLE_SHARED", "GRIDWHISTLE_REQUIRE_SERVICES"})
+# For the tests and for CI; what the service reads of them makes it fail on purpose.
+OTHER_VARIABLES = frozenset({
+    "GRIDWHISTLE_SHARED", "GRIDWHISTLE_REQUIRE_SERVICES", "GRIDWHISTLE_SOAK",
+    "GRIDWHISTLE_FAULT_POINT", "GRIDWHISTLE_FAULT_FILE", "GRIDWHISTLE_CLOCK_OFFSET_FILE",
+})  # fmt: skip
 
 Key = tuple[str, ...]
 

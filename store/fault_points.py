@@ -1,15 +1,19 @@
 """Places where the crash tests end the process or make it fail: nothing happens there unless a test asks for it.
 
 `GRIDWHISTLE_FAULT_POINT=name:nth` in the environment ends the process (SIGKILL) the nth time that place is reached.
+`GRIDWHISTLE_FAULT_FILE=path` makes the readings store fail for as long as that file says how: one of `STATES`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import time
 from itertools import count
+from pathlib import Path
 
 POINTS = ("before_commit", "after_commit", "before_append", "after_append", "before_snapshot", "after_snapshot")
+STATES = ("store_refuses", "store_hangs")
 
 
 def _asked() -> tuple[str, int]:
@@ -22,9 +26,20 @@ def _asked() -> tuple[str, int]:
 
 _name, _nth = _asked()
 _passed = count(1)
+_file = Path(os.environ["GRIDWHISTLE_FAULT_FILE"]) if "GRIDWHISTLE_FAULT_FILE" in os.environ else None
 
 
 def reach(point: str) -> None:
     """Once a batch, not once a reading."""
     if point == _name and next(_passed) == _nth:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def store_refuses() -> bool:
+    """Asked before anything is asked of the readings store; does not return while that shall hang."""
+    while _file is not None and _file.exists():
+        state = _file.read_text()
+        if state != "store_hangs":
+            return state == "store_refuses"
+        time.sleep(0.05)
+    return False

@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 
 from devices.batch import F64, I32, I64
+from store.fault_points import store_refuses
 from store.readings import Capabilities, Columns, Fn, Point, Points, Slice, StoreUnavailable
 
 _SCHEMA = """
@@ -51,7 +52,9 @@ class DuckDBReadings:
         self._open()
 
     def _open(self) -> None:
-        config = {"threads": _THREADS, "memory_limit": _MEMORY, "autoinstall_known_extensions": False}
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "threads": _THREADS, "memory_limit": _MEMORY, "autoinstall_known_extensions": False,
+        }  # fmt: skip
         try:
             self._connection = duckdb.connect(str(self._path), config=config)
             self._connection.execute(_SCHEMA)
@@ -60,6 +63,7 @@ class DuckDBReadings:
 
     def append(self, number: int, batches: Sequence[Columns]) -> None:
         with self._write:
+            _check()
             try:
                 if number <= self.applied():
                     return
@@ -146,6 +150,7 @@ class DuckDBReadings:
         if not len(series):
             return np.empty(0, np.int64), np.empty(0, np.float64)
         asked = {"position": np.arange(len(series), dtype=np.int64), "series": series, "measured_at": measured_at}
+        _check()
         try:
             cursor = self._connection.cursor()
             # The range lets DuckDB skip row groups by their minimum and maximum; a bare join reads the whole table.
@@ -177,10 +182,16 @@ class DuckDBReadings:
             self._connection.close()
 
     def _query(self, sql: str, arguments: object) -> dict[str, Any]:
+        _check()
         try:
             return dict(self._connection.cursor().execute(sql, arguments).fetchnumpy())
         except duckdb.Error as error:
             raise StoreUnavailable(str(error)) from error
+
+
+def _check() -> None:
+    if store_refuses():
+        raise StoreUnavailable("a test says so")
 
 
 def _last_of_each(series: I32, measured_at: I64) -> I64:

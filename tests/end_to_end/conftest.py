@@ -30,6 +30,7 @@ class Service:
     folder: Path
     broker: Broker
     settings: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
     api: httpx.Client = field(default_factory=httpx.Client)
 
@@ -41,7 +42,10 @@ class Service:
         sets = [part for key, value in wanted.items() for part in ("--set", f"{key}={value}")]
         self.folder.mkdir(exist_ok=True)
         with (self.folder / "service.log").open("a") as log:
-            self.process = subprocess.Popen([PROGRAM, "run", *sets], stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(
+                [PROGRAM, "run", *sets],
+                stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | self.environment,
+            )  # fmt: skip
         url = self._ready(60)
         self.api.close()
         self.api = httpx.Client(base_url=url, timeout=30)
