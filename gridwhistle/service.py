@@ -56,6 +56,7 @@ from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.settings import ClockSource, Settings
 from gridwhistle.site import read_site, remarks
 from ingest.decoder import Decoder
+from ingest.flood import Flood
 from ingest.link import Options
 from ingest.subscriber import Address, Flush, SessionTaken, Subscriber
 from notify.channels import open_channels
@@ -145,6 +146,7 @@ class Service:
             now=self.heard_clock,
             first_arrival=self.settler.first_arrival,
             clock=limits.clock,
+            flood=self._flood(),
         )
         self.subscriber = self._subscriber(town)
         for remark in remarks(book, site, self.now()):
@@ -177,6 +179,12 @@ class Service:
             self.records, readings, memory.registry, lambda: self.settler.book, site, self.settler.appender.drain
         )
         self.filling = FillingThread(filler, now=self.now, found=self.poke)
+
+    def _flood(self) -> Flood | None:
+        """Recorded data comes as fast as it is played."""
+        ingest = self.settings.ingest
+        most = None if self.data_clock else ingest.max_messages_per_s
+        return None if most is None else Flood(most, ingest.burst_s)
 
     def _subscriber(self, town: Town | None) -> Subscriber:
         settings = self.settings

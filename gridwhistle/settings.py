@@ -39,13 +39,14 @@ def _duration(value: object) -> object:
 
 
 def _none(value: object) -> object:
-    return None if isinstance(value, str) and value.strip().lower() == "none" else _duration(value)
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
 
 
 AS_DURATION = PlainSerializer(lambda span: "none" if span is None else format_duration(span))
 # Microseconds inside, `5m` in files. The second may be switched off with `none`.
 Duration = Annotated[int, BeforeValidator(_duration), AS_DURATION]
-DurationOrNone = Annotated[int | None, BeforeValidator(_none), AS_DURATION]
+DurationOrNone = Annotated[int | None, BeforeValidator(lambda value: _duration(_none(value))), AS_DURATION]
+CountOrNone = Annotated[int | None, BeforeValidator(_none)]
 
 _DURATION = "a duration such as 90s, 5m, 1h30m or 7d"
 
@@ -251,6 +252,27 @@ class Ingest(_Group):
         lowest=20,
         highest=65_535,
     )
+    max_messages_per_s: CountOrNone = _setting(
+        100,
+        "每台设备每秒报文上限，超出的拒收并计数；none 不限；不用于回放与积压",
+        "Messages a second of one device; what is over it is refused and counted (too_fast). Not with clock.source = "
+        "data, and not while a backlog is drained.",
+        "1 to 1000000, or none",
+    )
+    burst_s: int = _count(
+        60,
+        "短时超限的余量：可一次用掉多少秒的报文",
+        "How many seconds' worth of messages a device may send at once, such as what it held back while offline.",
+        lowest=1,
+        highest=86_400,
+    )
+
+    @field_validator("max_messages_per_s")
+    @classmethod
+    def _most(cls, value: int | None) -> int | None:
+        if value is not None and not 1 <= value <= 1_000_000:
+            raise ValueError("out of range")
+        return value
 
 
 class Journal(_Group):

@@ -39,6 +39,7 @@ class Builder:
         self.replies: list[Reply] = []
         self.redriven: list[Redriven] = []
         self.packet_ids: list[int] = []
+        self._too_fast: dict[int, tuple[str, int]] = {}
 
     def __bool__(self) -> bool:
         return bool(self.rows or self.refused or self.statuses or self.packet_ids or self.replies or self.redriven)
@@ -52,6 +53,10 @@ class Builder:
             payload = payload[:KEPT_PAYLOAD]
         self.refused.append(Refused(topic, payload, reason, detail[:500], device, count))
 
+    def refuse_too_fast(self, topic: str, device: int) -> None:
+        """Count a message beyond the device's limit; kept is only that, in one row a device and batch."""
+        self._too_fast[device] = topic, self._too_fast.get(device, ("", 0))[1] + 1
+
     def remember(self, packet_id: int, payload: bytes, received_at: int) -> None:
         """A QoS 1 packet timed by its arrival: should it come again, this is when it came."""
         self.arrivals.append(Arrival(packet_id, digest(payload), received_at))
@@ -64,6 +69,9 @@ class Builder:
 
     def take(self) -> tuple[Batch, list[int]]:
         """The batch so far and the ids of the packets to acknowledge with it; the builder is empty again."""
+        for device, (topic, count) in self._too_fast.items():
+            detail = f"{count:,} messages over the limit of the device (ingest.max_messages_per_s)"
+            self.refuse(topic, b"", "too_fast", detail, device, count)
         rows, seq = np.asarray(self.rows, np.int64), np.asarray(self.seq, np.int64)
         batch = Batch(
             series=np.asarray(self.series, np.int32),

@@ -18,6 +18,7 @@ from devices.kinds import KINDS
 from devices.names import is_name
 from devices.registry import Device, DeviceStatus, Registry
 from ingest.columns import Builder, digest
+from ingest.flood import Flood
 from ingest.formats.native import (
     FAR,
     Arrived,
@@ -72,7 +73,9 @@ class Decoder:
         now: Callable[[], int],
         first_arrival: Callable[[int, bytes], int | None],
         clock: ClockLimits | None = None,
+        flood: Flood | None = None,
     ) -> None:
+        """`flood` limits what one device may send, while `limiting` is true."""
         self.builder = Builder()
         self._registry = registry
         self._unknown = unknown
@@ -81,6 +84,8 @@ class Decoder:
         self._routes: dict[bytes, Route | Listener] = {}
         # Who listens to a topic that carries no readings, such as the clock; the subscriber sets it.
         self.listeners: Callable[[bytes], Listener | None] = lambda _: None
+        self.limiting = False
+        self._flood = flood
         self._last = self._last_redriven = 0
         self._arrived = Arrived()
         if clock is not None:
@@ -100,6 +105,9 @@ class Decoder:
         route = self._routes.get(topic) or self._find(topic, payload)
         if not isinstance(route, Route):
             route(payload)
+            return
+        if self.limiting and self._flood is not None and self._flood.refuses(route.device.number):
+            self.builder.refuse_too_fast(route.topic, route.device.number)
             return
         # No two elements share an instant of arrival, so that values timed by it never replace one another. 0: the data
         # clock has not spoken yet, and what tells its own time is taken to arrive at that time.
