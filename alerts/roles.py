@@ -75,6 +75,8 @@ MAY: Mapping[str, frozenset[Role]] = MappingProxyType({
     "pause.set": _DESK,  # of a device or of all devices of a person
     "rules.reload": frozenset({Role.ADMIN}),
     "intake.see": _STAFF,
+    "refused.retry": frozenset({Role.ADMIN}),
+    "refused.purge": frozenset({Role.ADMIN}),
     "person.see": _STAFF,  # who lives behind a door sensor; the viewing is recorded
     "wall.issue": _DESK,
     "users.manage": frozenset({Role.ADMIN}),

@@ -13,6 +13,7 @@ from alerts.roles import Actor
 from devices.registry import DeviceStatus, Registry
 from flow.classify import Newest
 from flow.ledger import LedgerRow
+from flow.redriving import ReadAgain
 from flow.reloading import Reloaded
 from flow.stream import Hub
 from flow.trials import Trials
@@ -82,5 +83,6 @@ class Installation:
     ledger: ReadLedger
     session_span: int
     ledger_sums: Callable[[], Mapping[str, int]]
+    read_again: ReadAgain
     trials: Trials = field(default_factory=Trials)
     site: Site = field(default_factory=Site)

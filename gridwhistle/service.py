@@ -53,6 +53,7 @@ from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, wall
 from gridwhistle.folders import read_rule_files, read_town_files
+from gridwhistle.rereading import Rereader
 from gridwhistle.settings import ClockSource, Settings
 from gridwhistle.site import read_site, remarks
 from ingest.decoder import Decoder
@@ -172,6 +173,7 @@ class Service:
             ledger_sums=memory.ledger.running,
             session_span=settings.sessions.hours * HOUR,
             ask_engine=lambda look: self.centre.ask(lambda: look(memory.engine)),
+            read_again=self._rereader(limits.clock),
             site=site,
         )
         stack.callback(self.installation.trials.close)
@@ -185,6 +187,16 @@ class Service:
         ingest = self.settings.ingest
         most = None if self.data_clock else ingest.max_messages_per_s
         return None if most is None else Flood(most, ingest.burst_s)
+
+    def _rereader(self, clock: ClockLimits) -> Rereader:
+        decoder = Decoder(
+            self.settler.memory.registry,
+            unknown=self.settings.unknown_devices,
+            now=self.heard_clock,
+            first_arrival=lambda _id, _digest: None,
+            clock=clock,
+        )
+        return Rereader(decoder, self.settler, run=self.centre.run, now=self.now, met=self.decoder.forget_routes)
 
     def _subscriber(self, town: Town | None) -> Subscriber:
         settings = self.settings

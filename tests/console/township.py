@@ -31,6 +31,7 @@ from flow.memory import Limits
 from flow.reloading import Reloaded, wrong_rules
 from flow.start import start_settler
 from flow.stream import Hub
+from gridwhistle.rereading import Rereader
 from ingest.decoder import Decoder, UnknownDevices
 from rules.book import load
 from store.readings.duckdb import DuckDBReadings
@@ -171,6 +172,13 @@ class Township:
             rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
             ledger_sums=memory.ledger.running,
+            read_again=Rereader(
+                Decoder(
+                    memory.registry, unknown=UnknownDevices.QUARANTINE, now=lambda: self.now,
+                    first_arrival=lambda _id, _digest: None,
+                ),
+                self.settler, run=asyncio.to_thread, now=lambda: self.now, met=self.decoder.forget_routes,
+            ),
             session_span=12 * HOUR, ask_engine=lambda look: look(self.settler.memory.engine),
         )  # fmt: skip
         self.app = FastAPI(openapi_url=None)
