@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
@@ -59,7 +59,8 @@ AttributeValue = Annotated[Attribute, PlainValidator(_attribute)]
 
 
 class TownDevice(Model):
-    """One entry of devices.yaml; `interval` and `silent_after` in seconds, `at` latitude and longitude (WGS 84)."""
+    """One entry of devices.yaml; `interval` and `silent_after` in seconds, `at` latitude and longitude (WGS 84);
+    `second_of` the device whose station this one is another source of."""
 
     id: Name
     kind: str
@@ -74,6 +75,7 @@ class TownDevice(Model):
     keeper_phone: str = ""
     person: str = ""
     person_address: str = ""
+    second_of: str | None = None
 
     @field_validator("id")
     @classmethod
@@ -139,6 +141,18 @@ class Town:
         return frozenset(found)
 
 
+def tree_of(grids: Iterable[Grid]) -> dict[str, frozenset[str]]:
+    """Every grid → itself and the grids below it."""
+    parents = {grid.id: grid.parent for grid in grids}
+    tree: dict[str, set[str]] = {grid: {grid} for grid in parents}
+    for grid, parent in parents.items():
+        above = parent
+        while above in tree and grid not in tree[above]:
+            tree[above].add(grid)
+            above = parents[above]
+    return {grid: frozenset(below) for grid, below in tree.items()}
+
+
 def read_town(files: Mapping[str, str]) -> Town:
     """The town of a folder's files by name (town.yaml, grids.geojson, devices.yaml), content as text.
 
@@ -181,7 +195,25 @@ def _cross_check(devices: DevicesFile, grids: Mapping[str, Grid], document: Docu
                     ("devices", i, "grid"), f"no grid {device.grid!r} in grids.geojson{nearest(device.grid, grids)}"
                 )
             )
+    known = {device.id: device for device in devices.devices}
+    for i, device in enumerate(devices.devices):
+        if device.second_of is not None and (said := _wrong_source(device, device.second_of, known)):
+            mistakes.append(document.mistake(("devices", i, "second_of"), f"second_of: {said}"))
     return mistakes
+
+
+def _wrong_source(device: TownDevice, first: str, known: Mapping[str, TownDevice]) -> str | None:
+    """Why the device cannot be the second source of `first`."""
+    primary = known.get(first)
+    if first == device.id:
+        return "a device is not its own second source"
+    if primary is None:
+        return f"no device {first!r} in devices.yaml{nearest(first, set(known) - {device.id})}"
+    if primary.kind != device.kind:
+        return f"{first} is a {primary.kind}, this a {device.kind}: two sources are of one kind"
+    if primary.second_of is not None:
+        return f"{first} is itself the second source of {primary.second_of}: name the device that is judged"
+    return None
 
 
 def _read_grids(text: str) -> dict[str, Grid]:

@@ -6,7 +6,7 @@ there are none and nothing here is done per row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -65,6 +65,12 @@ class Newest:
         table = np.asarray(ranges, np.float64).reshape(-1, 2, 2)
         self.physical = np.concatenate([self.physical, table[:, 0]])
         self.plausible = np.concatenate([self.plausible, table[:, 1]])
+
+    def measure(self, registry: Registry, series: Iterable[int]) -> None:
+        """The ranges of these series anew: their devices are of another kind now."""
+        for number in series:
+            ranges = _ranges(registry, registry.series_device[number], registry.series_metric[number])
+            self.physical[number], self.plausible[number] = ranges
 
     def adopt(self, change: Change) -> None:
         self.measured_at[change.series] = change.measured_at

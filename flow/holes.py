@@ -8,7 +8,7 @@ is ordinary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,10 +62,15 @@ class Holes:
         """Room for every series the registry has numbered."""
         known, now = len(self._limit), len(registry.series_device)
         device = np.asarray(registry.series_device[known:now], np.int32)
-        limit = [round(MISSED * registry.devices[d].interval_s * SECOND) for d in device.tolist()]
+        limit = [_limit(registry, d) for d in device.tolist()]
         self._steady = np.concatenate([self._steady, np.zeros(now - known, np.bool_)])
         self._limit = np.concatenate([self._limit, np.asarray(limit, np.int64)])
         self._device = np.concatenate([self._device, device])
+
+    def measure(self, registry: Registry, series: Iterable[int]) -> None:
+        """These series anew: their devices report at another interval now."""
+        for number in series:
+            self._limit[number] = _limit(registry, registry.series_device[number])
 
     def load(self, tx: Connection, measured_at: I64) -> None:
         """At start: whoever spoke before is taken to be steady, so that a silence over a restart leaves its hole."""
@@ -153,3 +158,7 @@ def _filled(known: dict[int, list[Hole]], series: I32, at: I64) -> tuple[Hole, .
         if mine is not None:
             found += [hole for hole in known[s] if bool(((mine > hole.start) & (mine < hole.end)).any())]
     return tuple(found)
+
+
+def _limit(registry: Registry, device: int) -> int:
+    return round(MISSED * registry.devices[device].interval_s * SECOND)

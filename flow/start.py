@@ -1,13 +1,13 @@
 """Makes the settling state again at start: snapshot, then the journal after it, then what people changed meanwhile.
 
-The journal is evaluated with the rules it was settled under (the snapshot carries them); only then are today's rules
-loaded, so a rule edited while the service was down starts afresh and says so.
+The journal is evaluated with the rules it was settled under (the snapshot carries them) and with the devices of then
+(the database has them); only then are today's town and rules taken, so a rule edited while the service was down starts
+afresh, what stood of a device that it no longer applies to ends, and both say so.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 
 from sqlalchemy import Connection, Engine, select
@@ -16,7 +16,8 @@ from alerts.service_rules import SERVICE_RULES
 from devices.documents import DocumentError
 from devices.kinds import KINDS
 from devices.registry import Device, DeviceStatus, Registry
-from devices.town import Town, TownDevice
+from devices.town import Town, TownDevice, tree_of
+from flow.alarms import record_transitions
 from flow.appender import Appender
 from flow.judging import DERIVED
 from flow.memory import Limits, Memory, book_of, can_restore
@@ -53,17 +54,14 @@ def start_settler(
 
     `now` None: the data clock has not spoken yet; devices are first seen when it does.
     """
-    with write(records) as tx:
-        if town is not None:
-            device_records.put_grids(tx, town.grids.values())
-            _put_devices(tx, town, now or 0)
     with records.connect() as tx:
         registry = device_records.read_registry(tx)
         saved = load_snapshot(tx, SNAPSHOT)
         number, body = saved if saved else (0, b"")
         afresh = bool(body) and not can_restore(body)
         settled_under = _NO_BOOK if afresh else _book_then(body, book)
-        memory = Memory(registry, RuleEngine(settled_under, registry, grid_tree=_grid_tree(town), site=site))
+        tree = tree_of(device_records.list_grids(tx))
+        memory = Memory(registry, RuleEngine(settled_under, registry, grid_tree=tree, site=site))
         memory.devices_changed()
         if body:
             memory.restore(body, with_rules=not afresh)
@@ -74,6 +72,8 @@ def start_settler(
         _standing_faults(tx, memory)
         _door_speakers(tx, memory)
         last = last_number(tx)
+    if town is not None:
+        _take_town(records, memory, town, now or 0)
     appender = Appender(records, readings, registry)
     appender.start(last)
     settler = Settler(records, memory, appender, limits=limits, number=max(last, appender.applied), book=settled_under)
@@ -118,20 +118,40 @@ def _book_then(body: bytes, book: RuleBook) -> RuleBook:
         return book
 
 
-def _put_devices(tx: Connection, town: Town, now: int) -> None:
-    """Devices of the town: new ones are added, known ones take what the files say; status and first_seen stay."""
-    known = device_records.read_registry(tx)
-    fresh: list[Device] = []
-    for wanted in town.devices.values():
-        device = known.get(wanted.id)
-        if device is None:
-            fresh.append(_device(town.site, wanted, len(known.devices) + len(fresh), now))
-        else:
-            update = _device(town.site, wanted, device.number, device.first_seen)
-            quarantined = device.status is DeviceStatus.QUARANTINED  # whoever wrote it into the town has approved it
-            status = DeviceStatus.ACTIVE if quarantined else device.status
-            device_records.put_device(tx, replace(update, status=status))
-    device_records.add_devices(tx, fresh)
+def _take_town(records: Engine, memory: Memory, town: Town, now: int) -> None:
+    """The town as its files are today: devices and grids, and in the same commit the end of every alarm whose rule does
+    not apply to its device any more."""
+    registry = memory.registry
+    known = len(registry.devices)
+    wanted = [_as_wanted(registry, town.site, each, now) for each in town.devices.values()]
+    updated = [d for d in wanted if d is not None and registry.get(d.id) is not None]
+    fresh = [d for d in wanted if d is not None and registry.get(d.id) is None]
+    for device in (*updated, *(replace(d, number=known + place) for place, d in enumerate(fresh))):
+        registry.put(device)
+    series = [number for device in updated for _, number in registry.series_of(device.number)]
+    memory.newest.measure(registry, series)
+    memory.holes.measure(registry, series)
+    with write(records) as tx:
+        device_records.put_grids(tx, town.grids.values())
+        for device in updated:
+            device_records.put_device(tx, device)
+        device_records.add_devices(tx, registry.devices[known:])
+        ended = memory.devices_changed(tree_of(town.grids.values()))
+        record_transitions(
+            tx, ended, now=max([now, *(t.at for t in ended)]), registry=registry, rulebook=memory.engine.book,
+            counting=memory.engine.counting,
+        )  # fmt: skip
+
+
+def _as_wanted(registry: Registry, site: str, wanted: TownDevice, now: int) -> Device | None:
+    """None where it is known as it stands in the files. Status and first_seen stay."""
+    known = registry.get(wanted.id)
+    if known is None:
+        return _device(site, wanted, 0, now)
+    quarantined = known.status is DeviceStatus.QUARANTINED  # whoever wrote it into the town has approved it
+    status = DeviceStatus.ACTIVE if quarantined else known.status
+    device = replace(_device(site, wanted, known.number, known.first_seen), status=status)
+    return device if device != known else None
 
 
 def _device(site: str, wanted: TownDevice, number: int, first_seen: int) -> Device:
@@ -154,12 +174,8 @@ def _device(site: str, wanted: TownDevice, number: int, first_seen: int) -> Devi
         person=wanted.person,
         person_address=wanted.person_address,
         first_seen=first_seen,
+        second_of=wanted.second_of,
     )
-
-
-def _grid_tree(town: Town | None) -> Mapping[str, frozenset[str]]:
-    """Every grid → itself and the grids below it."""
-    return {grid: town.under(grid) for grid in town.grids} if town else {}
 
 
 def _standing_faults(tx: Connection, memory: Memory) -> None:

@@ -15,6 +15,7 @@ from alerts.roles import Actor
 from devices.documents import DocumentError
 from devices.instants import DAY, HOUR, MINUTE
 from devices.registry import Device
+from devices.town import tree_of
 from flow.history import History, Sources, check_size, choose
 from flow.installation import Installation
 from flow.reach import reach
@@ -168,14 +169,7 @@ def backtest(
 def grid_tree(here: Installation) -> dict[str, frozenset[str]]:
     """Every grid → itself and the grids below it."""
     with here.records.connect() as tx:
-        parents = {grid.id: grid.parent for grid in list_grids(tx)}
-    tree: dict[str, set[str]] = {grid: {grid} for grid in parents}
-    for grid, parent in parents.items():
-        above = parent
-        while above in tree and grid not in tree[above]:
-            tree[above].add(grid)
-            above = parents[above]
-    return {grid: frozenset(below) for grid, below in tree.items()}
+        return tree_of(list_grids(tx))
 
 
 def series_read(rules: Iterable[Rule]) -> frozenset[str] | None:
