@@ -18,7 +18,8 @@ from sqlalchemy import Connection, Engine
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from devices.batch import Batch, Redriven
-from flow.readings import Settler
+from flow.readings import JournalFull, Settler
+from store.readings import StoreUnavailable
 from store.records.access import write_audit
 from store.records.database import write
 from store.records.refused import RefusedRow, Wanted, number_refused, oldest_refused, purge_refused
@@ -44,7 +45,7 @@ class Retried:
 
     taken: int
     again: Mapping[str, int]
-    left: Mapping[Left, int]
+    left: Mapping[str, int]
     waiting: int
     next: tuple[int, int] | None
 
@@ -87,12 +88,15 @@ async def retry(
     after: tuple[int, int] | None = None,
 ) -> Retried:
     """Read the first packets of those wanted again, oldest first; `after` is `next` of the call before. `now` is the
-    wall's, for the audit. Raises NotAllowed, NotFound where there is none at all, StoreUnavailable, JournalFull."""
+    wall's, for the audit. Raises NotAllowed, NotFound where there is none at all, StoreUnavailable."""
     actor.require("refused.retry")
     begun = await to_thread.run_sync(lambda: _begin(records, now, actor, wanted, after))
     readable = [packet for packet in begun.packets if _left(packet) is None]
-    again = await read_again(readable) if readable else {}
-    left = Counter(why for packet in begun.packets if (why := _left(packet)) is not None)
+    try:
+        again = await read_again(readable) if readable else {}
+    except JournalFull as error:
+        raise StoreUnavailable(str(error)) from error
+    left = Counter(why.value for packet in begun.packets if (why := _left(packet)) is not None)
     next_ = (begun.packets[-1].id, begun.through) if begun.waiting else None
     return Retried(len(readable) - sum(again.values()), again, left, begun.waiting, next_)
 

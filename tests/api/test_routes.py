@@ -13,6 +13,7 @@ import pytest
 from alerts.roles import Actor, Role
 from devices.instants import HOUR, to_iso
 from flow import access, desk
+from store.records.refused import Wanted, number_refused
 from tests.api.centre import ADMIN, PASSWORD, PEOPLE, START, Centre
 
 EVERYONE = frozenset({"viewer", "handler", "checker", "officer", "admin", "wall"})
@@ -103,6 +104,13 @@ def declared(kind: str) -> Callable[[Centre], tuple[dict[str, Any], Any]]:
     return prepare
 
 
+def unreadable(centre: Centre) -> tuple[dict[str, Any], Any]:
+    centre.send("ps-1", b"x")
+    with centre.records.connect() as tx:
+        _, newest = number_refused(tx, Wanted())
+    return {"number": newest}, {"ids": [newest]}
+
+
 LATER = to_iso(START + 10 * HOUR)
 RESPONSE = {"level": 4, "why": "台风", "ordered_by": "王镇长"}
 DRILL = {"why": "防汛演练", "end": LATER}
@@ -165,6 +173,9 @@ ROUTES = (
     Route("POST", f"{V1}/pauses", DESK, fixed(PAUSE)),
     Route("POST", f"{V1}/pauses/{{number}}/end", DESK, declared("pause")),
     Route("GET", f"{V1}/refused", STAFF),
+    Route("GET", f"{V1}/refused/{{number}}", STAFF, unreadable),
+    Route("POST", f"{V1}/refused/retry", ADMINS, unreadable),
+    Route("POST", f"{V1}/refused/purge", ADMINS, fixed({"reason": "bad_topic"})),
     Route("GET", f"{V1}/ledger", EVERYONE),
     Route("GET", f"{V1}/stream", EVERYONE),
     Route("GET", "/healthz", ANYONE),
