@@ -60,7 +60,7 @@ def add_refused(tx: Connection, now: int, found: Sequence[Refused]) -> None:
     if found:
         rows = [
             {"at": now, "topic": r.topic, "payload": r.payload, "reason": r.reason, "detail": r.detail,
-             "device": r.device}
+             "device": r.device, "count": r.count}
             for r in found
         ]  # fmt: skip
         tx.execute(insert(refused), rows)
