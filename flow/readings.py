@@ -20,6 +20,7 @@ from devices.instants import DAY
 from devices.registry import DeviceStatus, Registry
 from flow.alarms import record_transitions, review_suppression, update_peaks
 from flow.appender import Appender
+from flow.commands import save_replies
 from flow.holes import save_holes
 from flow.judging import DERIVED, Judged, judge
 from flow.ledger import add_to_table, correction
@@ -79,6 +80,8 @@ class Settler:
         self.limits = limits
         self.number = number
         self.book = book
+        # Set where rules follow another clock: commands to devices are of the wall.
+        self.wall: Callable[[], int] | None = None
         self.saved_series = len(memory.registry.series_device)
         self.saved_devices = len(memory.registry.devices)
 
@@ -95,6 +98,7 @@ class Settler:
             append_entry(tx, self.number + 1, EntryKind.BATCH, now, judged.settled)
             _save_events(tx, judged.events, [now] * len(judged.events))
             _save_statuses(tx, batch, self.memory.registry, now)
+            save_replies(tx, batch.replies, now if self.wall is None else self.wall())
             add_refused(tx, now, judged.refused)
             self._record(tx, judged.transitions, now, judged.outcome)
             update_peaks(tx, judged.outcome.peaks)
