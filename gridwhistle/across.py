@@ -149,7 +149,8 @@ def _applies(rule: Rule, device: TownDevice, below: frozenset[str] | None) -> bo
     to = rule.applies_to
     tags = (to.tags or frozenset()) | {rule.group.tag} if rule.group and rule.group.tag else to.tags
     return (
-        (to.kind is None or device.kind == to.kind)
+        device.second_of is None
+        and (to.kind is None or device.kind == to.kind)
         and (to.devices is None or device.id in to.devices)
         and (tags is None or tags <= device.tags)
         and (below is None or device.grid in below)

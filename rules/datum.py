@@ -18,6 +18,15 @@ _SUFFIX = "_datum"
 _STILL_LEVELS = ("avg", "min", "max", "sum", "median")
 
 
+def datum_of(name: str, attributes: Mapping[str, object]) -> str | None:
+    """What the metric or attribute of a device with these attributes is above; None where nothing says."""
+    datum = attributes.get(name + _SUFFIX, attributes.get("datum") if name in LEVELS else None)
+    if datum is None:
+        return None
+    # YAML reads 1985 as a number.
+    return f"{datum:g}" if isinstance(datum, float) else str(datum).strip()
+
+
 def has_own_datum(attributes: Mapping[str, object]) -> bool:
     """Some level of the device is above a datum of its own; without that, no rule mixes two."""
     return any(name.endswith(_SUFFIX) for name in attributes)
@@ -45,11 +54,9 @@ def _datums(names: frozenset[str], attributes: Mapping[str, object]) -> dict[str
     """The datums of these names, each with one of the names; a name without a datum goes with any."""
     found: dict[str, str] = {}
     for name in sorted(names):
-        bare = name.removeprefix("attr.")
-        datum = attributes.get(bare + _SUFFIX, attributes.get("datum") if bare in LEVELS else None)
+        datum = datum_of(name.removeprefix("attr."), attributes)
         if datum is not None:
-            # YAML reads 1985 as a number.
-            found.setdefault(f"{datum:g}" if isinstance(datum, float) else str(datum).strip(), name)
+            found.setdefault(datum, name)
     return found
 
 
