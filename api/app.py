@@ -28,6 +28,7 @@ from api import (
     readings,
     rules,
     sessions,
+    sources,
     users,
 )
 from api.arguments import refuse_unknown_query
@@ -65,6 +66,7 @@ ROUTERS = (
     sessions,
     users,
     devices,
+    sources,
     readings,
     alarms,
     occurrences,

@@ -57,6 +57,7 @@ class Device(Out):
     longitude: float | None
     keeper: str
     keeper_phone: str
+    second_of: str | None = Field(description="The device whose station it is another source of: it is never judged")
     online: bool | None = Field(description="What the device said of itself; null where it never did")
     first_seen: Instant
     personal: bool
@@ -195,6 +196,7 @@ def _shown(here: Installation, actor: Actor, row: DeviceRow) -> dict[str, Any]:
         "longitude": None if personal else device.longitude,
         "keeper": device.keeper,
         "keeper_phone": device.keeper_phone,
+        "second_of": device.second_of,
         "online": row.online,
         "first_seen": device.first_seen,
         "personal": personal,
