@@ -72,6 +72,7 @@ MAY: Mapping[str, frozenset[Role]] = MappingProxyType({
     "rules.try": _DESK,  # on history: seconds to a minute of one core
     "response.declare": _DESK,  # a leader decides it, by name; the desk enters it
     "drill.declare": _DESK,
+    "command.send": _DESK,  # to a device: it may open a gate
     "pause.set": _DESK,  # of a device or of all devices of a person
     "rules.reload": frozenset({Role.ADMIN}),
     "intake.see": _STAFF,

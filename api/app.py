@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from api import (
     alarms,
     backtest,
+    commands,
     declarations,
     devices,
     events,
@@ -67,6 +68,7 @@ ROUTERS = (
     users,
     devices,
     sources,
+    commands,
     readings,
     alarms,
     occurrences,

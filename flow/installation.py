@@ -63,7 +63,8 @@ class Declare(Protocol):
 class Installation:
     """`now` is the rule clock (wall, or data), `wall` always the wall, both in microseconds; `health` maps broker, sql,
     store and journal to {"ok": bool, "detail": str, …}; `reload` reads the rule files and takes them, or raises
-    WrongDocument and leaves those that run; `trials` is to be closed at the end."""
+    WrongDocument and leaves those that run; `command_asked` is to be called once a command to a device is committed;
+    `trials` is to be closed at the end."""
 
     records: Engine
     readings: ReadingStore
@@ -84,5 +85,6 @@ class Installation:
     session_span: int
     ledger_sums: Callable[[], Mapping[str, int]]
     read_again: ReadAgain
+    command_asked: Callable[[], None] = lambda: None
     trials: Trials = field(default_factory=Trials)
     site: Site = field(default_factory=Site)

@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 def emit(tx: Connection, now: int, kind: str, body: Mapping[str, object]) -> None:
-    """Add an event (kind alarm, order or presence) to the transaction: it exists if and only if the change does."""
+    """Add an event to the transaction: it exists if and only if the change does. `kind` is one of the table's."""
     tx.execute(insert(stream).values(at=now, kind=kind, body=dict(body)))
 
 
@@ -145,8 +145,8 @@ class Hub:
         of_person = kind is not None and kind.personal
         if personal or not (of_person or is_personal_category(str(event.body.get("category", "")))):
             return event.body
-        # A notice says that a door opened, presence when: neither is a count.
-        if event.kind == "presence" or event.body.get("priority") == Priority.NOTICE:
+        # A notice says that a door opened, presence when; a command is the desk's: none is a count.
+        if event.kind in ("presence", "command") or event.body.get("priority") == Priority.NOTICE:
             return None
         return {key: value for key, value in event.body.items() if key in PUBLIC_KEYS}
 

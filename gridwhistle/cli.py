@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from gridwhistle import cli_explain, cli_recorded, cli_rules, cli_service, cli_setup, cli_simulate, cli_users
+from gridwhistle import (
+    cli_command,
+    cli_explain,
+    cli_recorded,
+    cli_rules,
+    cli_service,
+    cli_setup,
+    cli_simulate,
+    cli_users,
+)
 
 app = typer.Typer(
     name="gridwhistle",
@@ -69,6 +78,7 @@ app.command("test-rules", short_help="测试规则 Do rules raise what scenario 
 app.command("backtest", short_help="回测 Which alarms would rules have raised")(cli_rules.backtest)
 app.command("suggest", short_help="建议 What would quieten a rule that chatters")(cli_rules.suggest)
 app.command("explain", short_help="为何 Why a rule fired or stayed silent")(cli_explain.explain)
+app.command("command", short_help="指令 Ask a device to do something")(cli_command.command)
 app.command("init", short_help="新建 Make a configuration, rules and a town to start from")(cli_setup.init)
 app.command("check", short_help="检查 Tell every mistake in a configuration")(cli_setup.check)
 app.command("doctor", short_help="体检 What is wrong here, and what to do")(cli_setup.doctor)

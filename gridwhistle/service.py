@@ -52,6 +52,7 @@ from gridwhistle.across import warnings
 from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, wall
+from gridwhistle.commanding import Commander
 from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.rereading import Rereader
 from gridwhistle.settings import ClockSource, Settings
@@ -100,6 +101,7 @@ class Service:
         self.hub: Hub
         self.installation: Installation
         self.filling: FillingThread
+        self.commander: Commander
         self._town: Town | None = None
         self._outbox_wake = asyncio.Event()
         self._down_since: float | None = None
@@ -131,6 +133,7 @@ class Service:
         )
         now = None if self.data_clock else wall()
         self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=now, site=site)
+        self.settler.wall = wall
         memory = self.settler.memory
         if self.data_clock and memory.now:
             self.data_clock.set(memory.now)
@@ -152,6 +155,9 @@ class Service:
         self.subscriber = self._subscriber(town)
         for remark in remarks(book, site, self.now()):
             log.warning("%s", remark)
+        self.commander = Commander(
+            self.records, self.subscriber.publish, wall=wall, drained=lambda: self.subscriber.drained, poke=self.poke
+        )
         self._town = town
         self._warn(book)
         self.installation = Installation(
@@ -174,6 +180,7 @@ class Service:
             session_span=settings.sessions.hours * HOUR,
             ask_engine=lambda look: self.centre.ask(lambda: look(memory.engine)),
             read_again=self._rereader(limits.clock),
+            command_asked=self.commander.wake,
             site=site,
         )
         stack.callback(self.installation.trials.close)
@@ -251,6 +258,7 @@ class Service:
                 background = [
                     tasks.create_task(self.hub.run(), name="hub"),
                     tasks.create_task(worker.run(), name="outbox"),
+                    tasks.create_task(self.commander.run(), name="commands"),
                     tasks.create_task(self._tick(), name="clock"),
                     tasks.create_task(self._announce(server, ready), name="ready"),
                 ]

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
+from alerts.commands import CommandState
 from store.records.pages import Page, decode_id, page_of
 from store.records.tables import commands, devices
 
@@ -33,6 +34,11 @@ class CommandRow:
     sent_at: int | None
     ended_at: int | None
     reply: Mapping[str, Any] | None
+
+    @property
+    def late(self) -> bool:
+        """It was answered after it had expired."""
+        return self.state == CommandState.EXPIRED and self.reply is not None
 
 
 _TOPIC = "gw/v1/" + devices.c.site + "/" + devices.c.kind + "/" + devices.c.id + "/commands"
@@ -64,10 +70,22 @@ def list_commands(tx: Connection, device: int, *, limit: int, cursor: str | None
     return page_of([_row(row) for row in tx.execute(query)], limit, lambda row: [row.number])
 
 
-def open_commands(tx: Connection, limit: int) -> list[CommandRow]:
-    """Those that have not ended, the first to expire first."""
-    query = _QUERY.where(commands.c.ended_at.is_(None)).order_by(commands.c.expires_at, commands.c.number)
-    return [_row(row) for row in tx.execute(query.limit(limit))]
+def pending_commands(tx: Connection, now: int, limit: int) -> list[CommandRow]:
+    """Those to be sent, the first that was asked first; what has expired by now is not."""
+    c = commands.c
+    wanted = _QUERY.where(c.ended_at.is_(None), c.expires_at > now, c.state == CommandState.PENDING)
+    return [_row(row) for row in tx.execute(wanted.order_by(c.number).limit(limit))]
+
+
+def lapsed_commands(tx: Connection, now: int, states: Collection[str], limit: int) -> list[CommandRow]:
+    """Those in these states whose time is over and that have not ended."""
+    c = commands.c
+    over = _QUERY.where(c.ended_at.is_(None), c.expires_at <= now, c.state.in_(list(states)))
+    return [_row(row) for row in tx.execute(over.order_by(commands.c.expires_at).limit(limit))]
+
+
+def count_open(tx: Connection) -> int:
+    return tx.execute(select(func.count()).select_from(commands).where(commands.c.ended_at.is_(None))).scalar_one()
 
 
 def change_command(tx: Connection, number: int, states: Collection[str], **values: Any) -> bool:
