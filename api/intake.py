@@ -53,7 +53,7 @@ class _Chosen(In):
 
     @model_validator(mode="after")
     def _says_which(self) -> Self:
-        if not self.all and not self.model_fields_set - {"all", "cursor"}:
+        if not self.all and not self.model_dump(exclude={"all", "cursor"}, exclude_none=True):
             raise ValueError("say which packets, or all: true")
         return self
 

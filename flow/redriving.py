@@ -88,7 +88,7 @@ async def retry(
     after: tuple[int, int] | None = None,
 ) -> Retried:
     """Read the first packets of those wanted again, oldest first; `after` is `next` of the call before. `now` is the
-    wall's, for the audit. Raises NotAllowed, NotFound where there is none at all, StoreUnavailable."""
+    wall's, for the audit. Raises NotAllowed, NotFound where none of the numbers is kept, StoreUnavailable."""
     actor.require("refused.retry")
     begun = await to_thread.run_sync(lambda: _begin(records, now, actor, wanted, after))
     readable = [packet for packet in begun.packets if _left(packet) is None]
@@ -131,7 +131,7 @@ def _begin(records: Engine, now: int, actor: Actor, wanted: Wanted, after: tuple
 
 def _newest(tx: Connection, wanted: Wanted) -> int:
     count, newest = number_refused(tx, wanted)
-    if not count:
+    if not count and wanted.ids is not None:
         raise NotFound("nothing_refused", "没有这样的拒收数据", "no such refused packet is kept")
     return newest
 

@@ -13,6 +13,7 @@ from gridwhistle import (
     cli_command,
     cli_explain,
     cli_recorded,
+    cli_refused,
     cli_rules,
     cli_service,
     cli_setup,
@@ -66,6 +67,10 @@ def gridwhistle(
     """
 
 
+refused = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", help="拒收的数据。\n\nWhat came in and could not be stored."
+)
+app.add_typer(refused, name="refused", short_help="拒收 Refused packets: list, show, retry, purge")
 users = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="可以登录的人。\n\nPeople who may sign in.")
 app.add_typer(users, name="users", short_help="用户 People who may sign in: add, list")
 
@@ -82,6 +87,10 @@ app.command("command", short_help="指令 Ask a device to do something")(cli_com
 app.command("init", short_help="新建 Make a configuration, rules and a town to start from")(cli_setup.init)
 app.command("check", short_help="检查 Tell every mistake in a configuration")(cli_setup.check)
 app.command("doctor", short_help="体检 What is wrong here, and what to do")(cli_setup.doctor)
+refused.command("list", short_help="列出 List them")(cli_refused.list_refused)
+refused.command("show", short_help="查看 Show one")(cli_refused.show)
+refused.command("retry", short_help="重新处理 Read them again")(cli_refused.retry)
+refused.command("purge", short_help="清除 Throw them away")(cli_refused.purge)
 users.command("add", short_help="添加 Add a user")(cli_users.add)
 users.command("list", short_help="列出 List the users")(cli_users.list_all)
 

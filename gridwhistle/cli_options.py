@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,8 @@ import typer
 from gridwhistle.console_io import WRONG_USE, give_up
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from devices.town import Town
     from gridwhistle.settings import Settings
     from rules.calendar import Site
@@ -90,3 +93,30 @@ def read_town_folder(folder: Path) -> Town:
         give_up(f"乡镇文件有误 The town is wrong:\n{error}")
     except (OSError, UnicodeDecodeError) as error:
         give_up(f"{folder}: 无法读取 cannot be read: {error}")
+
+
+def zone_given(settings: Settings) -> ZoneInfo:
+    """The site's zone. Ends the command with status 2 where the town it stands in cannot be read."""
+    from devices.documents import DocumentError
+    from gridwhistle.reach import zone_of
+
+    try:
+        return zone_of(settings)
+    except DocumentError as error:
+        give_up(f"乡镇文件有误 The town is wrong:\n{error}")
+    except (OSError, UnicodeDecodeError) as error:
+        give_up(f"{settings.town}: 无法读取 cannot be read: {error}")
+
+
+def time_given(settings: Settings, text: str | None, option: str, *, now: Callable[[], int]) -> int | None:
+    """A time as `gridwhistle.reach.read_time` reads it, `now` only where it is asked for; a usage mistake otherwise."""
+    from gridwhistle.reach import read_time
+
+    if text is None:
+        return None
+    try:
+        return read_time(text, zone=zone_given(settings), now=now() if text.strip().startswith("-") else 0)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{option}: 应为 expected 2025-07-01, 2025-07-01T08:00, 2025-07-01T08:00+08:00, -24h: {error}"
+        ) from error

@@ -20,7 +20,7 @@ from gridwhistle.cli import app
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).parent / "gridwhistle"
 COMMANDS = (
-    "demo", "run", "simulate", "replay", "test-rules", "backtest", "suggest", "explain", "users", "init", "check",
+    "demo", "run", "simulate", "replay", "test-rules", "backtest", "suggest", "explain", "users", "refused", "init", "check",
     "doctor",
 )  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_help_names_every_command_in_chinese_and_english() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_teaches_by_example(command: str) -> None:
-    shown = call(*(["users", "add"] if command == "users" else [command]), "--help")
+    shown = call(*({"users": ["users", "add"], "refused": ["refused", "retry"]}.get(command, [command])), "--help")
     assert shown.exit_code == 0
     usage, _, rest = shown.stdout.strip().partition("\n")
     assert "Usage" in usage
