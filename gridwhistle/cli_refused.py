@@ -114,7 +114,7 @@ def show(
 
 def retry(
     ids: Annotated[
-        list[int] | None, typer.Argument(metavar="[ID]...", help="编号\n\nNumbers of packets.", show_default=False)
+        list[int] | None, typer.Argument(metavar="ID", help="编号\n\nNumbers of packets.", show_default=False)
     ] = None,
     *,
     reason: Reason = None,
