@@ -57,6 +57,8 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._packet_id = 0
         self._heard = self._sent = loop.time()
+        # When the broker last sent anything; `_heard` is also moved on when we begin to read again.
+        self.received = self._heard
         self._paused = False
         self._reason: int | None = None
         self._keep_alive = options.keep_alive
@@ -127,7 +129,7 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
     def data_received(self, data: bytes) -> None:
-        self._heard = asyncio.get_running_loop().time()
+        self._heard = self.received = asyncio.get_running_loop().time()
         if self._rest:
             data = self._rest + data
         try:

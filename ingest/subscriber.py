@@ -14,7 +14,7 @@ import secrets
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from devices.batch import Batch
@@ -85,6 +85,7 @@ class _Sealed:
     link: Link | None
     now: int
     mark: str = ""  # "clock" or "drained"
+    at: float = field(default_factory=lambda: asyncio.get_running_loop().time())
 
 
 class Subscriber:
@@ -120,6 +121,7 @@ class Subscriber:
         self._due = False
         self._markers: dict[bytes, float] = {}
         self._stopping = False
+        self._settled_to = 0.0
         self.up = False
         self.drained = False
         self.lag_s = 0.0
@@ -145,6 +147,14 @@ class Subscriber:
             await asyncio.sleep(0.01)
         if self._link is not None:
             self._link.close()
+
+    @property
+    def unheard_s(self) -> float:
+        """How far back it is that all had been settled that devices had sent by then. What is missing since may wait
+        at the broker, on a link that is cut and not yet noticed, or in a batch that cannot be committed."""
+        pending = bool(self._sealed) or bool(self._decoder.builder)
+        to = self._settled_to if pending or self._link is None else self._link.received
+        return asyncio.get_running_loop().time() - to
 
     async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
         """QoS 1; returns when the broker has it, which drops it undelivered after `expiry_s` seconds. Raises OSError
@@ -295,7 +305,7 @@ class Subscriber:
                 self._seal()
             while self._sealed:
                 await self._settle_one(self._sealed[0])
-                self._sealed.popleft()
+                self._settled_to = self._sealed.popleft().at
                 if self._link is not None and not self._stopping:
                     self._link.resume()
                 if self._due:
