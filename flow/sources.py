@@ -122,8 +122,7 @@ def _beside(here: Installation, primary: Device, second: Device, start: int, end
         if datums[0] is not None and datums[1] is not None and datums[0] != datums[1]:
             found.append(Compared(metric, known.unit, a, b, datums=(datums[0], datums[1])))
             continue
-        near = a is not None and b is not None and abs(a.at - b.at) <= within
-        difference = _apart(metric, a.value, b.value) if a is not None and b is not None and near else None
+        difference = _apart(metric, a, b, within)
         held = (_series(rows, ours.get(metric)), _series(rows, theirs.get(metric)))
         found.append(Compared(metric, known.unit, a, b, difference, *_over(metric, *held, within)))
     return SecondSource(second, within, tuple(found))
@@ -141,8 +140,12 @@ def _over(
     return float(apart.mean()), float(apart[worst]), int(theirs[0][other[worst]]), len(apart)
 
 
-def _apart(metric: str, primary: float, second: float) -> float:
-    return float(_difference(metric, np.array([primary]), np.array([second]))[0])
+def _apart(metric: str, primary: Latest | None, second: Latest | None, within: int) -> float | None:
+    if primary is None or second is None or abs(primary.at - second.at) > within:
+        return None
+    if Quality.BAD in {primary.quality, second.quality}:
+        return None
+    return float(_difference(metric, np.array([primary.value]), np.array([second.value]))[0])
 
 
 def _difference(metric: str, primary: F64, second: F64) -> F64:

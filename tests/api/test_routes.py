@@ -136,6 +136,7 @@ ROUTES = (
     Route("GET", f"{V1}/devices", EVERYONE),
     Route("GET", f"{V1}/devices/{{device_id}}", EVERYONE, fixed(device_id="ps-1")),
     Route("GET", f"{V1}/devices/{{device_id}}/person", STAFF, fixed(device_id="door-1")),
+    Route("GET", f"{V1}/devices/{{device_id}}/sources", EVERYONE, fixed(device_id="ps-1")),
     Route("POST", f"{V1}/devices/{{device_id}}/approve", DESK, quarantined),
     Route("POST", f"{V1}/devices/{{device_id}}/reject", DESK, quarantined),
     Route("GET", f"{V1}/grids", EVERYONE),
