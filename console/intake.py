@@ -7,22 +7,25 @@ from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
+from alerts.refusals import Invalid
 from console.devices import Value, values_of
 from console.packets import Packet, packets_of
 from console.pages import done, page_or_part, part
 from console.places import is_personal
 from console.visits import Posted, Signed, SignedVisit, is_fragment
 from devices.registry import Device, DeviceStatus
-from store.records.refused import count_refused
+from flow import redriving
+from store.records.refused import Wanted, count_refused
 
 router = APIRouter()
 
 MOST_WAITING = 100
 MOST_PACKETS = 50
+MAX_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
+    """`count`: packets of the reason that is shown alone."""
+
     path: str
     reason: str
     waiting: Sequence[Waiting]
     reasons: Sequence[tuple[str, int]]
+    count: int
     packets: Sequence[Packet]
 
 
@@ -58,6 +64,7 @@ def intake_of(visit: SignedVisit, reason: str = "") -> Intake:
         path="/intake" + (f"?reason={quote(reason)}" if reason else ""),
         reason=reason,
         waiting=[_waiting(visit, d) for d in waiting[:MOST_WAITING]],
+        count=reasons.get(reason, 0),
         reasons=sorted(reasons.items(), key=lambda item: -item[1]),
         packets=packets,
     )
@@ -95,14 +102,45 @@ async def reject(request: Request, visit: Posted, device_id: str) -> Response:
     return await _set(request, visit, device_id, DeviceStatus.REJECTED, said="intake.rejected")
 
 
+@router.post("/intake/retry")
+async def retry(
+    request: Request,
+    visit: Posted,
+    *,
+    packet: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
+    reason: Annotated[str, Form(max_length=64)] = "",
+    showing: Annotated[str, Form(max_length=64)] = "",
+) -> Response:
+    """Read one packet again, or all of a reason; `showing` is the reason that is shown alone."""
+    visit.actor.require("refused.retry")
+    if packet is None and not reason:
+        raise Invalid("malformed", "请指明要重新处理哪些数据", "say what is to be read again")
+    here = visit.installation
+    wanted = Wanted(reason=reason) if packet is None else Wanted(ids=(packet,))
+    taken, again, left, after = 0, 0, 0, None
+    while True:
+        done_now = await redriving.retry(here.records, here.read_again, here.wall(), visit.actor, wanted, after=after)
+        taken += done_now.taken
+        again += sum(done_now.again.values())
+        left += sum(done_now.left.values())
+        if (after := done_now.next) is None:
+            break
+    here.hub.poke()
+    return await _answer(request, visit, "intake.retried", showing=showing, taken=taken, again=again, left=left)
+
+
 async def _set(request: Request, visit: SignedVisit, device_id: str, status: DeviceStatus, *, said: str) -> Response:
     await visit.installation.set_device_status(device_id, status, visit.actor)
     visit.installation.hub.poke()
+    return await _answer(request, visit, said, device=device_id)
+
+
+async def _answer(request: Request, visit: SignedVisit, said: str, *, showing: str = "", **values: object) -> Response:
+    """The list as it is now, with what was done."""
+    view = await run_in_threadpool(intake_of, visit, showing)
+    if showing and not view.count:
+        view = await run_in_threadpool(intake_of, visit)
     if not is_fragment(request.headers):
-        return RedirectResponse("/intake", 303)
-
-    def answer() -> Response:
-        message = done(request, visit, said, device=device_id)
-        return part(request, visit, "parts/intake.html", view=intake_of(visit), done=message)
-
-    return await run_in_threadpool(answer)
+        return RedirectResponse(view.path, 303)
+    message = done(request, visit, said, **values)
+    return part(request, visit, "parts/intake.html", view=view, done=message)

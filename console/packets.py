@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from console.places import is_personal
 from console.visits import SignedVisit
 from devices.kinds import KINDS
+from flow.redriving import why_left
 from store.records.refused import RefusedRow, Wanted, list_refused
 
 # What a person reads of a packet; the rest is for the API.
@@ -16,7 +17,8 @@ _HEX_COLUMNS = 32
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """`masked`: it is about a personal device. `hex`: not text. `cut`: only the beginning is shown."""
+    """`masked`: it is about a personal device. `hex`: not text. `cut`: only the beginning is shown. `left`: why it
+    cannot be read again, empty where it can."""
 
     id: int
     at: int
@@ -28,6 +30,7 @@ class Packet:
     hex: bool
     cut: bool
     masked: bool
+    left: str
 
 
 def packets_of(
@@ -53,6 +56,7 @@ def _packet(visit: SignedVisit, row: RefusedRow) -> Packet:
         hex=is_hex,
         cut=len(row.payload) > MOST_BYTES,
         masked=masked,
+        left=why_left(row) or "",
     )
 
 

@@ -91,12 +91,12 @@ async def retry(
     wall's, for the audit. Raises NotAllowed, NotFound where none of the numbers is kept, StoreUnavailable."""
     actor.require("refused.retry")
     begun = await to_thread.run_sync(lambda: _begin(records, now, actor, wanted, after))
-    readable = [packet for packet in begun.packets if _left(packet) is None]
+    readable = [packet for packet in begun.packets if why_left(packet) is None]
     try:
         again = await read_again(readable) if readable else {}
     except JournalFull as error:
         raise StoreUnavailable(str(error)) from error
-    left = Counter(why.value for packet in begun.packets if (why := _left(packet)) is not None)
+    left = Counter(why.value for packet in begun.packets if (why := why_left(packet)) is not None)
     next_ = (begun.packets[-1].id, begun.through) if begun.waiting else None
     return Retried(len(readable) - sum(again.values()), again, left, begun.waiting, next_)
 
@@ -136,7 +136,8 @@ def _newest(tx: Connection, wanted: Wanted) -> int:
     return newest
 
 
-def _left(packet: RefusedRow) -> Left | None:
+def why_left(packet: RefusedRow) -> Left | None:
+    """Why a kept packet cannot be read again; None where it can."""
     if not packet.whole:
         return Left.CUT
     if packet.reason in TIMELESS:
