@@ -87,6 +87,7 @@ ledger = Table(
     ),
     # Values and events that the rules saw; messages of a device that numbers them: missing, and found after all.
     *(Column(n, Integer, nullable=False, server_default=text("0")) for n in ("evaluated", "gaps", "gaps_filled")),
+    Index(None, "hour", "device"),  # a span of the ledger is read in this order
 )
 ledger_reasons = Table(  # why values were refused or flagged; sums up to the ledger's columns of these names
     "ledger_reasons",
@@ -96,6 +97,7 @@ ledger_reasons = Table(  # why values were refused or flagged; sums up to the le
     Column("outcome", String, primary_key=True),  # refused | flagged
     Column("reason", String, primary_key=True),
     Column("count", Integer, nullable=False),
+    Index(None, "hour", "device"),
 )
 refused = Table(
     "refused",

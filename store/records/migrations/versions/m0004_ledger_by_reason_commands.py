@@ -21,6 +21,8 @@ def upgrade() -> None:
         sa.Column("count", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("device", "hour", "outcome", "reason", name=op.f("pk_ledger_reasons")),
     )
+    op.create_index("ix_ledger_hour_device", "ledger", ["hour", "device"], unique=False)
+    op.create_index("ix_ledger_reasons_hour_device", "ledger_reasons", ["hour", "device"], unique=False)
     op.add_column("refused", sa.Column("count", sa.Integer(), server_default=sa.text("1"), nullable=False))
     op.add_column("refused", sa.Column("whole", sa.Boolean(), server_default=sa.text("1"), nullable=False))
     op.add_column("devices", sa.Column("second_of", sa.String(), nullable=True))
