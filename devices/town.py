@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, FiniteFloat, PlainValidator, TypeAdapter, field_validator
@@ -197,18 +197,28 @@ def _cross_check(devices: DevicesFile, grids: Mapping[str, Grid], document: Docu
             )
     known = {device.id: device for device in devices.devices}
     for i, device in enumerate(devices.devices):
-        if device.second_of is not None and (said := _wrong_source(device, device.second_of, known)):
+        if (said := wrong_source(device.id, device, known)) is not None:
             mistakes.append(document.mistake(("devices", i, "second_of"), f"second_of: {said}"))
     return mistakes
 
 
-def _wrong_source(device: TownDevice, first: str, known: Mapping[str, TownDevice]) -> str | None:
-    """Why the device cannot be the second source of `first`."""
+class Sourced(Protocol):
+    @property
+    def kind(self) -> str: ...
+    @property
+    def second_of(self) -> str | None: ...
+
+
+def wrong_source(name: str, device: Sourced, known: Mapping[str, Sourced]) -> str | None:
+    """Why the device of that name cannot be the second source it says it is; None where it can, or says nothing."""
+    first = device.second_of
+    if first is None:
+        return None
     primary = known.get(first)
-    if first == device.id:
+    if first == name:
         return "a device is not its own second source"
     if primary is None:
-        return f"no device {first!r} in devices.yaml{nearest(first, set(known) - {device.id})}"
+        return f"there is no device {first!r}{nearest(first, set(known) - {name})}"
     if primary.kind != device.kind:
         return f"{first} is a {primary.kind}, this a {device.kind}: two sources are of one kind"
     if primary.second_of is not None:

@@ -60,6 +60,7 @@ def registry_of(mapping: FileMapping, found: Survey, town: Town | None) -> Regis
                 tags=known.tags if known else frozenset(),
                 interval_s=interval_of(device, mapping, town, found).seconds,
                 first_seen=found.first.get(device.id, 0),
+                second_of=known.second_of if known else None,
             )
         )
         for source in mapping.metrics.values():

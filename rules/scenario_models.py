@@ -101,6 +101,7 @@ class DeviceEntry(Model):
     tags: frozenset[str] = frozenset()
     grid: Text | None = None
     interval: Annotated[int, PlainValidator(_interval)] | None = None
+    second_of: str | None = None
 
     @field_validator("kind")
     @classmethod

@@ -11,6 +11,7 @@ from devices.documents import Document, Mistake, Path, nearest
 from devices.instants import SECOND
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device
+from devices.town import wrong_source
 from rules.book import RuleBook
 from rules.calendar import Calendar, Site
 from rules.declared import Declared, Pause, Response, Span
@@ -87,8 +88,11 @@ class Story:
         if len(written) == 0 or (entry.device is not None and entry.devices):
             self._say("expected device: {kind: …}, or devices: a list of them", "devices")
             return
+        known = {each.id or each.kind: each for _, each in written}
         for path, each in written:
             name = each.id or each.kind
+            if (said := wrong_source(name, each, known)) is not None:
+                self._say(f"second_of: {said}", *path, "second_of")
             if name in self._devices:
                 self._say(f"device {name!r} stands twice: give each an id", *path)
             if each.grid is not None and grid_tree and each.grid not in grid_tree:
@@ -106,6 +110,7 @@ class Story:
                 tags=each.tags,
                 interval_s=interval / SECOND,
                 first_seen=self._start,
+                second_of=each.second_of,
             )
 
     def _check_attributes(self, device: DeviceEntry, path: tuple[str | int, ...]) -> None:

@@ -86,7 +86,7 @@ class Recorder:
         self.expected: list[Expectation] = []
         self.now = 0
         self._devices = {device.id: _device(device) for device in town.devices.values()}
-        self._doors = [d for d in self._devices.values() for w in SINCE_WATCHES if d.town.kind == w.kind]
+        self._doors = [d for d in self._devices.values() for w in SINCE_WATCHES if _watched(d.town, w.kind)]
         self._counted = [d for d in self._devices.values() for w in COUNT_WATCHES if _counts(d.town, w)]
 
     def clock(self, at: int) -> None:
@@ -257,7 +257,7 @@ def _device(town: TownDevice) -> _Device:
         silent_after,
         _numbers(town, 0),
         any(isinstance(value, tuple) for value in town.attributes.values()),
-        tuple(w for w in WATCHES if w.kind == town.kind and (w.tag is None or w.tag in town.tags)),
+        tuple(w for w in WATCHES if _watched(town, w.kind, w.tag)),
         {rule: _Judged() for rule in rules},
     )
 
@@ -268,7 +268,12 @@ def _numbers(town: TownDevice, at: int) -> dict[str, float]:
 
 
 def _counts(device: TownDevice, watch: CountWatch) -> bool:
-    return device.kind == watch.kind and watch.tag in device.tags
+    return _watched(device, watch.kind, watch.tag)
+
+
+def _watched(device: TownDevice, kind: str, tag: str | None = None) -> bool:
+    """A second source is never judged."""
+    return device.second_of is None and device.kind == kind and (tag is None or tag in device.tags)
 
 
 def compare(

@@ -30,7 +30,7 @@ def test_it_names_a_device_of_its_kind_wherever_that_stands() -> None:
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("second_of: ps-l", "second_of: no device 'ps-l' in devices.yaml; nearest: ps-1"),
+        ("second_of: ps-l", "second_of: there is no device 'ps-l'; nearest: ps-1"),
         ("second_of: air-1", "second_of: air-1 is a air_monitor, this a pump_station: two sources are of one kind"),
         ("second_of: ps-2", "second_of: a device is not its own second source"),
     ],
