@@ -41,7 +41,8 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Something received that is not stored. `device` is -1 where it could not be told; `count` in ledger units."""
+    """Something received that is not stored. `device` is -1 where it could not be told; `count` in ledger units;
+    `whole` says that the payload is all there was, so that it can be read again."""
 
     topic: str
     payload: bytes
@@ -49,6 +50,7 @@ class Refused:
     detail: str
     device: int = -1
     count: int = 1
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

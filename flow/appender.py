@@ -1,7 +1,7 @@
 """Moves journal entries to the readings store, in order; what it has not moved yet is the look-up's second half.
 
-It reads the journal, not the settling thread's memory, so an outage of the store costs disk and no memory. After a
-crash the store itself says which entry it had last.
+Of what waits so many rows are kept in memory; what is more, an outage of the store, is read from the journal again, so
+it costs disk and no memory. After a crash the store itself says which entry it had last.
 """
 
 from __future__ import annotations
@@ -10,29 +10,38 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from devices.batch import F64, I32, I64, Quality
+from devices.batch import F64, I32, I64
 from devices.instants import MAX_INSTANT
-from devices.registry import DeviceStatus, Registry
+from devices.registry import Registry
 from flow.classify import Verdict
-from flow.ledger import add_to_table, correction
+from flow.ledger import Correction, counted_as, write_corrections
 from store.fault_points import reach
 from store.readings import Columns, ReadingStore, StoreUnavailable
 from store.records.database import write
-from store.records.journal import Entry, Rows, read_entries, rewrite_verdict, rows_of
+from store.records.journal import Entry, read_entries, rewrite_verdict
+from store.records.settled import Rows, rows_of
 
 log = logging.getLogger("gridwhistle.appender")
 
 # Entries moved in one store transaction: enough to spread its cost, few enough to keep a transaction short.
 MOST_AT_ONCE = 64
-# Settled batches kept for look-ups. Where the store is further behind, a repeated row is counted as stored until the
-# appender meets it.
-REMEMBERED = 256
+# Rows of settled batches kept for look-ups and for moving: some 30 MB. Where the store is further behind, a repeated
+# row is counted as stored until the appender meets it.
+REMEMBERED_ROWS = 1_000_000
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    number: int
+    at: int
+    rows: Rows
 
 
 class Appender:
@@ -44,8 +53,9 @@ class Appender:
         self._registry = registry
         self.applied = readings.applied()
         # What it put right in the ledger's table, for the settling thread's running sums.
-        self.corrections: deque[dict[str, int]] = deque()
-        self._recent: deque[tuple[int, Rows]] = deque()
+        self.corrections: deque[Correction] = deque()
+        self._recent: deque[_Waiting] = deque()
+        self._waiting_rows = 0
         self._forgotten = self.applied
         self._wake = threading.Condition()
         self._last = self.applied
@@ -58,11 +68,13 @@ class Appender:
         self._last = self._forgotten = max(last, self.applied)
         self._thread.start()
 
-    def settled(self, number: int, rows: Rows) -> None:
+    def settled(self, number: int, at: int, rows: Rows) -> None:
+        """A batch is committed, which was settled at `at`."""
         with self._wake:
-            self._recent.append((number, rows))
-            while len(self._recent) > REMEMBERED:
-                self._forgotten = self._recent.popleft()[0]
+            self._recent.append(_Waiting(number, at, rows))
+            self._waiting_rows += len(rows.series)
+            while self._waiting_rows > REMEMBERED_ROWS and len(self._recent) > 1:
+                self._forgotten = self._forget().number
             self._last = number
             self._wake.notify()
 
@@ -79,7 +91,7 @@ class Appender:
     def find(self, series: I32, measured_at: I64) -> tuple[dict[tuple[int, int], float], bool]:
         """What is stored or waiting for these instants, and whether that is all there is to know."""
         with self._wake:
-            waiting = [rows for number, rows in self._recent if number > self.applied]
+            waiting = [batch.rows for batch in self._recent if batch.number > self.applied]
             complete = self.applied >= self._forgotten
         try:
             position, value = self._readings.find(series, measured_at)
@@ -127,6 +139,18 @@ class Appender:
                     self._wake.wait_for(lambda: self._stopping, pause)
 
     def _move(self) -> None:
+        with self._wake:
+            waiting = [batch for batch in self._recent if batch.number > self.applied]
+            known, last = self.applied >= self._forgotten, self._last
+        if known and not any((batch.rows.verdict == Verdict.UNSURE).any() for batch in waiting):
+            # All that waits is in memory as it stands in the journal.
+            some = waiting[:MOST_AT_ONCE]
+            number = last if len(some) == len(waiting) else some[-1].number
+            self._append(number, [_columns(batch.at, batch.rows) for batch in some])
+        else:
+            self._move_entries()
+
+    def _move_entries(self) -> None:
         with self._records.connect() as tx:
             entries = read_entries(tx, self.applied, MOST_AT_ONCE)
         batches: list[Columns] = []
@@ -139,8 +163,13 @@ class Appender:
                 self._append(entry.number - 1, batches)
                 batches = []
                 rows = self._settle_doubts(entry, rows)
-            batches.append(_columns(entry, rows))
+            batches.append(_columns(entry.at, rows))
         self._append(entries[-1].number if entries else self._last, batches)
+
+    def _forget(self) -> _Waiting:
+        gone = self._recent.popleft()
+        self._waiting_rows -= len(gone.rows.series)
+        return gone
 
     def _append(self, number: int, batches: list[Columns]) -> None:
         reach("before_append")
@@ -148,8 +177,8 @@ class Appender:
         reach("after_append")
         with self._wake:
             self.applied = max(self.applied, number)
-            while self._recent and self._recent[0][0] <= number:
-                self._recent.popleft()
+            while self._recent and self._recent[0].number <= number:
+                self._forget()
             self._wake.notify_all()
 
     def _settle_doubts(self, entry: Entry, rows: Rows) -> Rows:
@@ -167,22 +196,26 @@ class Appender:
             same = stored[p] == rows.value[row]
             verdict[row] = Verdict.DUPLICATE if same else Verdict.REPLACED
             device = self._registry.series_device[int(rows.series[row])]
-            name = "duplicate" if same else "replaced"
-            flagged = -int(rows.quality[row] != Quality.GOOD)
-            waiting = -int(self._registry.devices[device].status is not DeviceStatus.ACTIVE)
-            corrections.append(
-                correction(device, entry.at, stored=-1, late=-1, flagged=flagged, quarantined=waiting, **{name: 1})
-            )
+            corrections.append(_turned_out(device, entry.at, int(rows.state[row]), Verdict(verdict[row])))
         with write(self._records) as tx:
             settled = rewrite_verdict(tx, entry, verdict)
-            for row_of_table in corrections:
-                add_to_table(tx, [row_of_table])
+            write_corrections(tx, corrections)
         self.corrections.extend(corrections)
         return rows_of(settled)
 
 
-def _columns(entry: Entry, rows: Rows) -> Columns:
+def _turned_out(device: int, at: int, state: int, verdict: Verdict) -> Correction:
+    """The row was counted as this state says, and is a duplicate or a replacement."""
+    was, reason = counted_as(state)
+    now, _ = counted_as(int(verdict))
+    by = {name: (name in now) - (name in was) for name in {*was, *now}}
+    return Correction(device, at, by, {reason: -1} if reason is not None else {})
+
+
+def _columns(at: int, rows: Rows) -> Columns:
     """The rows to write: all that are not refused or already there with this value."""
+    if not rows.verdict.any():
+        return Columns(rows.series, rows.measured_at, rows.value, rows.quality, at, rows.verdict)
     keep = (rows.verdict != Verdict.REFUSED) & (rows.verdict != Verdict.DUPLICATE)
     verdict = rows.verdict[keep]
     return Columns(
@@ -190,7 +223,7 @@ def _columns(entry: Entry, rows: Rows) -> Columns:
         rows.measured_at[keep],
         rows.value[keep],
         rows.quality[keep],
-        entry.at,
+        at,
         ((verdict == Verdict.REPLACED) | (verdict == Verdict.UNSURE)).astype(np.uint8),
     )
 

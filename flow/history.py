@@ -17,7 +17,7 @@ from alerts.refusals import Invalid
 from devices.batch import I32, I64, Quality
 from devices.instants import DAY, HOUR, SECOND
 from devices.registry import EVENT, Device, Registry
-from flow.judging import DERIVED
+from flow.ledger import DERIVED
 from rules.outcome import Rows
 from store.readings import ReadingStore
 from store.records.database import chunks

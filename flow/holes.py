@@ -18,6 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from devices.batch import I32, I64, Bool
 from devices.instants import DAY, SECOND
 from devices.registry import Registry
+from flow.classify import Order
 from store.records.database import chunks
 from store.records.tables import holes
 
@@ -79,26 +80,16 @@ class Holes:
         for row in tx.execute(query.order_by(holes.c.series, holes.c.from_at)):
             self._of.setdefault(row.series, []).append(Hole(*row))
 
-    def look(self, newest: I64, series: I32, at: I64, *, judged: Bool, late: Bool, now: int) -> HoleChange:
-        """Columns of a batch in order of arrival; `newest` the newest instant of every series before it, 0 for none.
-        `late` rows are stored and not judged."""
-        before = newest[series]
-        # A step that is too long, or the first one of all.
-        odd = judged & (at - before > self._limit[series])
-        regular = judged & ~odd & ~self._steady[series]
-        opened: list[Hole] = []
-        again = series[regular]
-        told, steady = again, np.ones(len(again), np.bool_)
-        if odd.any():
-            stepped = np.zeros(len(self._limit), np.bool_)
-            stepped[series[odd]] = True
-            opened, walked, kept = self._walk(newest, series, at, judged & stepped[series])
-            told, steady = np.concatenate([told, walked]), np.concatenate([steady, kept])
-        if not opened and not late.any():
+    def look(self, judged: Order, series: I32, at: I64, *, late: Bool | None, now: int) -> HoleChange:
+        """`judged`: the rows of a batch that were judged, which rise in every series. `series` and `at` are columns of
+        the whole batch, of which `late` rows are stored and not judged (None: there are none)."""
+        opened, told, steady = self._walk(judged)
+        if not opened and late is None:
             return HoleChange(told, steady)
         known = self._known(opened, now)
         dropped = [old for s in {h.series for h in opened} for old in self._surplus(s, known[s])]
-        return HoleChange(told, steady, tuple(opened), tuple(dropped), _filled(known, series[late], at[late]))
+        filled = _filled(known, series[late], at[late]) if late is not None else ()
+        return HoleChange(told, steady, tuple(opened), tuple(dropped), filled)
 
     def adopt(self, change: HoleChange) -> None:
         self._steady[change.series] = change.steady
@@ -107,22 +98,22 @@ class Holes:
         for hole in change.dropped:
             self._of[hole.series].remove(hole)
 
-    def _walk(self, newest: I64, series: I32, at: I64, chosen: Bool) -> tuple[list[Hole], I32, Bool]:
-        """The holes that these rows leave, their series, and whether the last step of each was a usual one. Judged rows
-        of a series rise, so each is compared with the one before it."""
-        rows = np.flatnonzero(chosen)
-        rows = rows[np.argsort(series[rows], kind="stable")]
-        number, instant = series[rows], at[rows]
-        first = np.ones(len(rows), np.bool_)
-        first[1:] = number[1:] != number[:-1]
-        start = np.where(first, newest[number], np.roll(instant, 1))
-        long = instant - start > self._limit[number]
-        steady = np.where(first, self._steady[number], ~np.roll(long, 1))
-        found = np.flatnonzero(long & steady & (start > 0))
-        columns = (number[found], self._device[number[found]], start[found], instant[found])
-        last = np.roll(first, -1)
+    def _walk(self, rows: Order) -> tuple[list[Hole], I32, Bool]:
+        """The holes that these rows leave, and the series whose last step was a usual one or not, unlike before."""
+        long = rows.at - rows.before > self._limit[rows.series]
+        begun = self._steady[rows.series[rows.first]]
+        if not long.any():
+            again = rows.series[rows.first][~begun]
+            return [], again.astype(np.int32), np.ones(len(again), np.bool_)
+        steady = np.empty(len(long), np.bool_)
+        steady[1:] = ~long[:-1]
+        steady[rows.first] = begun
+        found = np.flatnonzero(long & steady & (rows.before > 0))
+        series = rows.series[found]
+        columns = (series, self._device[series], rows.before[found], rows.at[found])
         opened = [Hole(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-        return opened, number[last], ~long[last]
+        last = rows.last()
+        return opened, rows.series[last].astype(np.int32), ~long[last]
 
     def _known(self, opened: Sequence[Hole], now: int) -> dict[int, list[Hole]]:
         """Every hole that late readings may still fill."""

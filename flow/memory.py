@@ -15,12 +15,14 @@ from devices.presence import Presence
 from devices.registry import EVENT, DeviceStatus, Registry
 from flow.classify import Change, Newest, Verdict
 from flow.holes import Holes
-from flow.ledger import COLUMNS, Ledger
+from flow.ledger import Ledger, count_settled
+from flow.numbering import Numbering, unpack
 from flow.service_alarms import SILENCE
 from rules.engine import Engine
 from rules.outcome import Rows, Transition
 from rules.snapshot import read as read_engine
-from store.records.journal import Entry, EntryKind, Settled, counts_of, rows_of
+from store.records.journal import Entry, EntryKind
+from store.records.settled import Settled, rows_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,9 @@ class _Saved(msgspec.Struct):
     quality: bytes
     presence: dict[str, bytes | int]
     arrivals: list[tuple[int, bytes, int]]
+    # Not in snapshots of versions before these.
+    last_seq: bytes = b""
+    missing: dict[int, list[tuple[int, int]]] = {}
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Memory:
     clocks: Faults = field(default_factory=Faults)
     ranges: Faults = field(default_factory=Faults)
     ledger: Ledger = field(default_factory=Ledger)
+    numbering: Numbering = field(default_factory=Numbering)
     arrivals: OrderedDict[int, Arrival] = field(default_factory=OrderedDict)
     active: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
     judged: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
@@ -71,6 +77,7 @@ class Memory:
         self.active = np.array([d.status is DeviceStatus.ACTIVE for d in self.registry.devices], np.bool_)
         self.judged = np.array([d.judged for d in self.registry.devices], np.bool_)
         self.presence.devices_changed(self.registry.devices)
+        self.numbering.grow(len(self.active))
         ended = self.engine.devices_changed(grid_tree)
         self.grow()
         return ended
@@ -119,6 +126,8 @@ class Memory:
                 newest.quality.tobytes(),
                 self.presence.snapshot(),
                 [(a.packet_id, a.digest, a.received_at) for a in self.arrivals.values()],
+                self.numbering.last.tobytes(),
+                self.numbering.missing,
             )
         )
 
@@ -129,6 +138,9 @@ class Memory:
             column = np.frombuffer(getattr(saved, name), kind)
             getattr(self.newest, name)[: len(column)] = column
         self.now = saved.now
+        last = np.frombuffer(saved.last_seq, np.int64)
+        self.numbering.last[: len(last)] = last
+        self.numbering.missing = saved.missing
         self.presence.restore(saved.presence)
         if with_rules:
             self.engine.restore(saved.engine)
@@ -150,7 +162,7 @@ class Memory:
     def _replay_batch(self, at: int, settled: Settled, most_arrivals: int) -> None:
         rows = rows_of(settled)
         device = self.newest.device[rows.series]
-        judged = rows.judged.astype(np.bool_)
+        judged = rows.judged
         seen = [e for e in settled.events if e.judged]
         events = settled.events
         element = np.concatenate([rows.element[judged], np.array([e.element for e in seen], np.int32)])
@@ -185,7 +197,9 @@ class Memory:
         final = order[last]
         final = final[instants[final] >= self.newest.measured_at[series[final]]]
         self.newest.adopt(Change(series[final], instants[final], values[final], quality[final]))
-        self.ledger.add(at, counts_of(settled, len(COLUMNS)))
+        if settled.seq is not None:
+            self.numbering.adopt(unpack(settled.seq))
+        count_settled(self.ledger, at, settled, device, rows.state)
         self.remember((Arrival(*a) for a in settled.arrivals), most_arrivals)
 
 

@@ -22,8 +22,8 @@ from flow.alarms import record_transitions, review_suppression, update_peaks
 from flow.appender import Appender
 from flow.commands import save_replies
 from flow.holes import save_holes
-from flow.judging import DERIVED, Judged, judge
-from flow.ledger import add_to_table, correction
+from flow.judging import Judged, judge
+from flow.ledger import DERIVED, Correction, count_settled, received_events, write_corrections
 from flow.memory import Limits, Memory
 from flow.reloading import Reloaded, differences
 from flow.service_alarms import silence_transitions
@@ -37,20 +37,17 @@ from store.records.database import write
 from store.records.declarations import read_declared
 from store.records.journal import (
     EntryKind,
-    Settled,
     append_entry,
     drop_entries,
     journal_size,
-    rows_of,
     save_snapshot,
 )
-from store.records.refused import add_refused, keep_newest_refused
+from store.records.refused import add_refused, drop_refused, take_redriven
+from store.records.settled import Rows
 from store.records.tables import events
 from store.records.tables import series as series_table
 
 SNAPSHOT = "state"
-# Refused packets kept for people to look at; their number stays in the ledger whatever goes.
-REFUSED_KEPT = 10_000
 # How far behind the readings store may be, in entries, before the journal's size is looked at (looking reads it).
 FAR_BEHIND = 1_000
 # What may be decided of a device. Rejecting one in use would delete what it has told.
@@ -99,6 +96,7 @@ class Settler:
             _save_events(tx, judged.events, [now] * len(judged.events))
             _save_statuses(tx, batch, self.memory.registry, now)
             save_replies(tx, batch.replies, now if self.wall is None else self.wall())
+            taken_back = _take_back(tx, batch)
             add_refused(tx, now, judged.refused)
             self._record(tx, judged.transitions, now, judged.outcome)
             update_peaks(tx, judged.outcome.peaks)
@@ -106,6 +104,8 @@ class Settler:
             reach("before_commit")
         reach("after_commit")
         self._adopt(judged, now)
+        for correction in taken_back:
+            self.memory.ledger.correct(correction)
         self.memory.now = max(self.memory.now, now)
         return judged.refused
 
@@ -121,7 +121,7 @@ class Settler:
                 append_entry(tx, self.number + 1, EntryKind.TICK, now)
                 self._record(tx, transitions, now, outcome)
                 update_peaks(tx, outcome.peaks)
-            self._advance(None)
+            self._advance()
         self.memory.engine.adopt(outcome)
         self.memory.presence.adopt(heard)
         self.memory.now = max(self.memory.now, now)
@@ -136,7 +136,7 @@ class Settler:
             append_entry(tx, self.number + 1, EntryKind.LINK, resumed_at)
             for device in unseen:
                 device_records.set_first_seen(tx, device.number, resumed_at)
-        self._advance(None)
+        self._advance()
         for device in unseen:
             self.memory.registry.put(replace(device, first_seen=resumed_at))
         if unseen:  # grows by what the decoder has numbered meanwhile, so not before what was saved is marked
@@ -153,10 +153,11 @@ class Settler:
             self.memory.ledger.fold(tx)
             save_snapshot(tx, SNAPSHOT, self.number, body)
             drop_entries(tx, min(self.number, self.appender.applied))
-            keep_newest_refused(tx, REFUSED_KEPT)
+            drop_refused(tx, self.memory.now)
             reach("before_snapshot")
         reach("after_snapshot")
         self.memory.ledger.folded()
+        self._take_corrections()
         self._saved()
 
     def reload(self, book: RuleBook, now: int, by: str | None = None) -> Reloaded:
@@ -200,7 +201,6 @@ class Settler:
             zh, en = f"{device_id} 不在待审核之列", f"{device_id} is not waiting for a decision"
             raise Conflict("not_waiting", zh, en)
         self._meet_newcomers()
-        gone = self._delete_readings(device.number) if status is DeviceStatus.REJECTED else 0
         self.memory.registry.put(replace(device, status=status))
         ended = self.memory.devices_changed()
         with write(self.records) as tx:
@@ -208,15 +208,37 @@ class Settler:
             device_records.set_status(tx, device.number, status)
             write_audit(tx, now, actor.name, f"device_{status.value}", subject=device_id)
             self._record(tx, ended, now)
-            if gone:
-                add_to_table(tx, [correction(device.number, now, deleted=gone)])
         self._saved()
+        gone = 0
+        if status is DeviceStatus.REJECTED:
+            self.appender.drain(DRAIN_S)
+            gone = self.delete_rejected(now)
         self.snapshot()
         return gone
 
-    def _delete_readings(self, device: int) -> int:
-        self.appender.drain(DRAIN_S)
-        return self.appender.delete([n for n, d in enumerate(self.memory.registry.series_device) if d == device])
+    def delete_rejected(self, now: int) -> int:
+        """Delete what the stores have of rejected devices and count it as deleted; how many went. Whatever the ledger
+        has of such a device beyond its events is gone then, so a deletion that a crash cut short is finished by doing
+        it again. Nothing is done while something waits for the readings store."""
+        registry = self.memory.registry
+        rejected = [d.number for d in registry.devices if d.status is DeviceStatus.REJECTED]
+        if not rejected or self.appender.lag():
+            return 0
+        with self.records.connect() as tx:
+            left = {device: self.memory.ledger.stored(tx).get(device, 0) for device in rejected}
+            for device, n in received_events(tx).items():
+                if device in left:
+                    left[device] -= n
+        gone = {device: n for device, n in left.items() if n}
+        if not gone:
+            return 0
+        self.appender.delete([n for n, d in enumerate(registry.series_device) if d in gone])
+        corrections = [Correction(device, now, {"deleted": n}) for device, n in gone.items()]
+        with write(self.records) as tx:
+            write_corrections(tx, corrections)
+        for correction in corrections:
+            self.memory.ledger.correct(correction)
+        return sum(gone.values())
 
     def service_alarm(self, transition: Transition, now: int) -> None:
         """An alarm about this installation itself, such as gw-link; no state of the readings is touched."""
@@ -281,20 +303,25 @@ class Settler:
         memory.presence.adopt(judged.heard)
         memory.clocks.adopt(judged.clock_changes)
         memory.ranges.adopt(judged.range_changes)
-        memory.ledger.add(now, judged.counts)
-        while self.appender.corrections:
-            memory.ledger.correct(self.appender.corrections.popleft())
+        if judged.gaps is not None:
+            memory.numbering.adopt(judged.gaps)
+        count_settled(memory.ledger, now, judged.settled, judged.device, judged.rows.state)
+        self._take_corrections()
         memory.remember(judged.arrivals, self.limits.arrivals)
         memory.speaks_doors.update(
             e.device for e in judged.events if e.key != DERIVED and e.name in ("door_opened", "door_closed")
         )
-        self._advance(judged.settled)
+        self._advance(now, judged.rows)
 
-    def _advance(self, settled: Settled | None) -> None:
+    def _take_corrections(self) -> None:
+        while self.appender.corrections:
+            self.memory.ledger.correct(self.appender.corrections.popleft())
+
+    def _advance(self, now: int = 0, rows: Rows | None = None) -> None:
         self.number += 1
         self._saved()
-        if settled is not None:
-            self.appender.settled(self.number, rows_of(settled))
+        if rows is not None:
+            self.appender.settled(self.number, now, rows)
         else:
             self.appender.advanced(self.number)
 
@@ -302,6 +329,16 @@ class Settler:
         """To be called once the transaction of `_save_newcomers` is committed, before anything can grow again."""
         self.saved_devices = len(self.memory.presence.last_seen)
         self.saved_series = len(self.memory.newest.measured_at)
+
+
+def _take_back(tx: Connection, batch: Batch) -> list[Correction]:
+    """What is read again was not refused after all: of the rows that are still kept."""
+    corrections = [
+        Correction(r.device, r.at, {"received": -r.count, "refused": -r.count}, {("refused", r.reason): -r.count})
+        for r in take_redriven(tx, batch.redriven)
+    ]
+    write_corrections(tx, corrections)
+    return corrections
 
 
 def _save_events(tx: Connection, found: Sequence[EventRow], received_at: Sequence[int]) -> None:

@@ -19,7 +19,7 @@ from devices.registry import Device, DeviceStatus, Registry
 from devices.town import Town, TownDevice, tree_of
 from flow.alarms import record_transitions
 from flow.appender import Appender
-from flow.judging import DERIVED
+from flow.ledger import DERIVED
 from flow.memory import Limits, Memory, book_of, can_restore
 from flow.readings import DECLARED_KEPT, SNAPSHOT, Settler
 from flow.service_alarms import CLOCK, RANGE
@@ -86,6 +86,7 @@ def start_settler(
         declared = read_declared(tx, registry, today - DECLARED_KEPT)
     if declared != memory.engine.declared:
         settler.declare(lambda _tx, _now: None, today)
+    settler.delete_rejected(today)
     return settler
 
 

@@ -1,7 +1,6 @@
 """The journal: what has been settled, in order; the readings store and the rule state are made from it.
 
-An entry's body is msgpack with its columns as raw little-endian bytes. A batch entry carries the verdict on every
-row, so replaying it asks nobody anything.
+A batch entry carries the verdict on every row, so replaying it asks nobody anything (store.records.settled).
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
-import numpy as np
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from devices.batch import F64, I32, I64, U8
+from devices.batch import U8
+from store.records.settled import Settled
 from store.records.tables import journal, snapshots
 
 
@@ -22,33 +21,6 @@ class EntryKind(StrEnum):
     BATCH = "batch"
     TICK = "tick"
     LINK = "link"  # the broker link came back: absence gets one full interval from here
-
-
-class SettledEvent(msgspec.Struct, frozen=True, array_like=True):
-    series: int
-    device: int
-    element: int
-    measured_at: int
-    judged: bool  # new, not late, of an active device
-
-
-class Settled(msgspec.Struct, frozen=True):
-    """A settled batch: everything needed to append it and to evaluate it again.
-
-    `judged` marks the rows that went through the rules; `refused` is (device, count) of what never became a row;
-    `arrivals` are (packet id, digest, received_at) of QoS 1 packets timed by their arrival.
-    """
-
-    series: bytes
-    measured_at: bytes
-    value: bytes
-    quality: bytes
-    element: bytes
-    verdict: bytes
-    judged: bytes
-    events: list[SettledEvent]
-    counts: bytes
-    arrivals: list[tuple[int, bytes, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,34 +90,3 @@ def save_snapshot(tx: Connection, name: str, number: int, body: bytes) -> None:
 def load_snapshot(tx: Connection, name: str) -> tuple[int, bytes] | None:
     row = tx.execute(select(snapshots.c.number, snapshots.c.body).where(snapshots.c.name == name)).first()
     return (row.number, row.body) if row else None
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The columns of a settled batch, as arrays that share the entry's memory."""
-
-    series: I32
-    measured_at: I64
-    value: F64
-    quality: U8
-    element: I32
-    verdict: U8
-    judged: U8
-
-
-def rows_of(settled: Settled) -> Rows:
-    return Rows(
-        np.frombuffer(settled.series, np.int32),
-        np.frombuffer(settled.measured_at, np.int64),
-        np.frombuffer(settled.value, np.float64),
-        np.frombuffer(settled.quality, np.uint8),
-        np.frombuffer(settled.element, np.int32),
-        np.frombuffer(settled.verdict, np.uint8),
-        np.frombuffer(settled.judged, np.uint8),
-    )
-
-
-def counts_of(settled: Settled, columns: int) -> I64:
-    """Rows of (device, one count per ledger column); device -1 where it could not be told."""
-    counts: I64 = np.frombuffer(settled.counts, np.int64).reshape(-1, columns + 1)
-    return counts

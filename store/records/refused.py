@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from devices.batch import Redriven, Refused
+from devices.instants import DAY
 from store.records.pages import Page, decode_id, page_of
 from store.records.tables import refused
+
+# Refused packets kept for people to look at and to read again; their number stays in the ledger whatever goes.
+KEPT, KEPT_BYTES, KEPT_FOR = 10_000, 64 << 20, 30 * DAY
+# Of one batch; more would only push out what came before them.
+KEPT_OF_A_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,33 @@ _COLUMNS = [refused.c[f.name] for f in fields(RefusedRow)]
 
 
 def add_refused(tx: Connection, now: int, found: Sequence[Refused]) -> None:
-    if found:
-        rows = [
-            {"at": now, "topic": r.topic, "payload": r.payload, "reason": r.reason, "detail": r.detail,
-             "device": r.device, "count": r.count}
-            for r in found
-        ]  # fmt: skip
-        tx.execute(insert(refused), rows)
+    """Keep the first of a batch, and of the rest how many there were of each reason: a flood of refusals must not cost
+    more than its share."""
+    if not found:
+        return
+    rest: dict[str, int] = {}
+    for r in found[KEPT_OF_A_BATCH:]:
+        rest[r.reason] = rest.get(r.reason, 0) + r.count
+    more = [Refused("", b"", reason, f"{n:,} more, not kept", count=n, whole=False) for reason, n in rest.items()]
+    # Straight to the driver: SQLAlchemy's own binding is most of what a refused packet costs.
+    names = ("at", "topic", "payload", "reason", "detail", "device", "count", "whole")
+    tx.exec_driver_sql(
+        f"INSERT INTO refused ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
+        # A line that stands for several packets has the bytes of none.
+        [
+            (
+                now,
+                r.topic,
+                r.payload,
+                r.reason,
+                r.detail,
+                r.device,
+                r.count,
+                r.whole and (bool(r.payload) or r.count < 2),
+            )
+            for r in (*found[:KEPT_OF_A_BATCH], *more)
+        ],
+    )
 
 
 def list_refused(tx: Connection, wanted: Wanted, *, limit: int, cursor: str | None = None) -> Page[RefusedRow]:
@@ -133,7 +159,16 @@ def count_refused(tx: Connection) -> dict[str, int]:
     return {row.reason: row.refusals for row in found}
 
 
-def keep_newest_refused(tx: Connection, most: int) -> int:
-    """Drop all but the newest `most`; how many went. Their count stays in the ledger."""
-    last = tx.execute(select(func.max(refused.c.id))).scalar() or 0
-    return tx.execute(delete(refused).where(refused.c.id <= last - most)).rowcount
+def drop_refused(tx: Connection, now: int) -> int:
+    """Drop the oldest where there are too many, too many bytes of them, or they are too old; how many went. Their count
+    stays in the ledger."""
+    c = refused.c
+    last = tx.execute(select(func.max(c.id))).scalar() or 0
+    gone = tx.execute(delete(refused).where(or_(c.id <= last - KEPT, c.at < now - KEPT_FOR))).rowcount
+    size = tx.execute(select(func.sum(func.length(c.payload)))).scalar() or 0
+    if size > KEPT_BYTES:
+        newer = func.sum(func.length(c.payload)).over(order_by=c.id.desc()).label("newer")
+        sized = select(c.id, newer).subquery()
+        first = select(func.max(sized.c.id)).where(sized.c.newer > KEPT_BYTES).scalar_subquery()
+        gone += tx.execute(delete(refused).where(c.id <= first)).rowcount
+    return gone

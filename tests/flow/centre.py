@@ -13,6 +13,7 @@ from sqlalchemy import Engine, select
 from devices.faults import ClockLimits
 from devices.instants import DAY, MINUTE
 from devices.town import Town, read_town
+from flow.ledger import COLUMNS, WITH_REASONS
 from flow.memory import Limits
 from flow.readings import Settler
 from flow.start import start_settler
@@ -101,11 +102,21 @@ class SmallCentre:
         self.settle()
 
     def ledger(self) -> dict[str, int]:
-        """Totals that are not zero; the identity is checked at every look."""
+        """Totals that are not zero, but for what the rules saw; its sums are checked at every look."""
         with self.records.connect() as tx:
-            total = self.settler.memory.ledger.totals(tx)
-        assert total["received"] == total["stored"] + total["duplicate"] + total["replaced"] + total["refused"]
-        return {name: n for name, n in total.items() if n}
+            rows = self.settler.memory.ledger.rows(tx)
+        for row in rows:
+            assert row.received == row.stored + row.duplicate + row.replaced + row.refused
+            assert row.evaluated <= row.stored
+            for column in WITH_REASONS:
+                by_reason = [n for (outcome, _), n in row.reasons.items() if outcome == column]
+                assert sum(by_reason) == getattr(row, column)
+        totals = {name: sum(getattr(row, name) for row in rows) for name in COLUMNS}
+        running = self.settler.memory.ledger.running()
+        for correction in self.settler.appender.corrections:
+            running = {name: n + correction.by.get(name, 0) for name, n in running.items()}
+        assert totals == running
+        return {name: n for name, n in totals.items() if n and name != "evaluated"}
 
     def stored(self, device: str, metric: str) -> dict[int, Point]:
         self.settler.appender.drain(5)

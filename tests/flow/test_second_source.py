@@ -180,5 +180,5 @@ def test_another_interval_and_another_kind_are_taken_at_the_restart(centre: Call
     c.stop()
     c = centre({**PRIMARY_FIRST, "devices.yaml": "devices:\n  - {id: ps-1, kind: door_sensor}\n"})
     newest = c.settler.memory.newest
-    assert newest.physical.shape == (len(newest.measured_at), 2)
-    assert (newest.physical[0] == [-float("inf"), float("inf")]).all()
+    assert len(newest.possible_low) == len(newest.measured_at)
+    assert (newest.possible_low[0], newest.possible_high[0]) == (-float("inf"), float("inf"))
