@@ -26,6 +26,7 @@ from flow.judging import Judged, judge
 from flow.ledger import DERIVED, Correction, count_settled, received_events, write_corrections
 from flow.memory import Limits, Memory
 from flow.reloading import Reloaded, differences
+from flow.second_sources import told_beside
 from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
@@ -114,7 +115,8 @@ class Settler:
         self._meet_newcomers()
         outcome = self.memory.engine.tick(now)
         heard = self.memory.presence.tick(now)
-        transitions = (*outcome.transitions, *silence_transitions(self.memory.registry, heard.silences))
+        silences = silence_transitions(self.memory.registry, heard.silences)
+        transitions = (*outcome.transitions, *told_beside(self.memory, silences, now))
         if transitions or self.memory.engine.loses_members(outcome):
             with write(self.records) as tx:
                 self._save_newcomers(tx)

@@ -17,6 +17,7 @@ from devices.instants import DAY, SECOND
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, Registry
 from flow.installation import Installation
+from flow.second_sources import sources_of
 from rules.datum import datum_of
 from store.readings import Slice
 
@@ -69,13 +70,6 @@ class Sources:
     seconds: tuple[SecondSource, ...]
     start: int
     end: int
-
-
-def sources_of(registry: Registry, device: Device) -> tuple[Device, tuple[Device, ...]]:
-    """The primary of the device's station and its second sources, by id. A primary that nobody knows any more leaves
-    the device alone with itself."""
-    primary = device if device.second_of is None else registry.get(device.second_of) or device
-    return primary, tuple(sorted((d for d in registry.devices if d.second_of == primary.id), key=lambda d: d.id))
 
 
 def compare(here: Installation, device: Device, start: int, end: int) -> Sources:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from devices.instants import MINUTE, SECOND
-from store.records.tables import alarm_history, events, holes
+from devices.instants import DAY, MINUTE, SECOND, to_iso
+from store.records.tables import alarm_history, events, holes, occurrences
 from tests.flow.centre import START, SmallCentre
 
 RULES = """
@@ -71,6 +72,13 @@ def ends(centre: SmallCentre) -> list[tuple[str, str | None]]:
         return [(r.act, r.why) for r in tx.execute(select(alarm_history).where(alarm_history.c.act == "cleared"))]
 
 
+def reasons(centre: SmallCentre) -> dict[str, dict[str, Any]]:
+    """Of the silences."""
+    with centre.records.connect() as tx:
+        rows = tx.execute(select(occurrences).where(occurrences.c.rule == "gw-silence"))
+        return {row.device: row.reason for row in rows}
+
+
 def raised(centre: SmallCentre) -> set[tuple[str, str]]:
     return {(rule, device) for rule, device, _, _ in centre.occurrences()}
 
@@ -109,6 +117,41 @@ def test_its_silence_is_told_and_counts_in_no_group(centre: Callable[..., SmallC
         c.level(c.now, 3.0, "ps-1")
         c.settler.tick(c.now)
     assert raised(c) == {("gw-silence", "ps-2")}
+
+
+def test_the_silence_of_the_primary_says_what_the_second_source_still_tells(
+    centre: Callable[..., SmallCentre],
+) -> None:
+    c = centre()
+    c.settler.link(START)
+    both(c, START, 3.0)
+    c.send("door-1", {"at": START // 1000, "open": False}, kind="door_sensor")
+    for n in range(1, 20):
+        c.now = START + n * MINUTE
+        c.send("ps-2", {"at": c.now // 1000, "level_inside": 3.0 + n / 100, "mains_ok": True})
+        c.send("door-2", {"at": c.now // 1000, "open": False}, kind="door_sensor")
+        c.settle()
+        c.settler.tick(c.now)
+    fell_silent = START + 3 * MINUTE
+    assert reasons(c)["ps-1"]["second_sources"] == [
+        {"device": "ps-2", "last_seen": to_iso(fell_silent), "values": {"level_inside": 3.03, "mains_ok": 1.0}}
+    ]
+    c.now = START + 10 * DAY
+    c.settler.tick(c.now)
+    assert "second_sources" not in reasons(c)["ps-2"], "the primary stands in for nobody"
+    assert "second_sources" not in reasons(c)["door-1"], "both fell silent at once"
+
+
+def test_what_a_second_sensor_of_a_home_measured_is_in_no_reason(centre: Callable[..., SmallCentre]) -> None:
+    c = centre()
+    c.settler.link(START)
+    c.send("door-1", {"at": START // 1000, "open": False}, kind="door_sensor")
+    c.settle()
+    c.now = START + 3 * DAY
+    c.send("door-2", {"at": c.now // 1000, "open": True}, kind="door_sensor")
+    c.settle()
+    c.settler.tick(c.now)
+    assert reasons(c)["door-1"]["second_sources"] == [{"device": "door-2", "last_seen": to_iso(c.now), "values": {}}]
 
 
 def test_its_gaps_leave_no_holes(centre: Callable[..., SmallCentre]) -> None:

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.registry import Device, Registry
-from flow.sources import pair, sources_of
+from flow.second_sources import sources_of
+from flow.sources import pair
 
 INSTANTS = st.lists(st.integers(0, 60), unique=True, max_size=20).map(sorted)
 
