@@ -1,42 +1,40 @@
-"""From a PUBLISH to columns: whose topic it is, which format reads it, what happens to the unknown.
+"""From PUBLISH packets to columns: whose topic it is, which format reads it, what happens to the unknown.
 
-A topic is looked at once and remembered; after that a message costs its JSON and one look-up per value.
+A topic is looked at once and remembered. After that a single packet costs its JSON and one look-up per value; of a
+large piece of the stream those of one form are read together, and the rest singly. Both ways give the same rows in the
+same order.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 import msgspec
+import numpy as np
 
-from devices.batch import Redriven
+from devices.batch import I64, Bool, Redriven
 from devices.faults import ClockLimits
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, SECOND, from_iso
 from devices.kinds import KINDS
-from devices.names import is_name
 from devices.registry import Device, DeviceStatus, Registry
-from ingest.columns import Builder, digest
+from ingest.columns import Builder, Part, digest
 from ingest.flood import Flood
-from ingest.formats.native import (
-    FAR,
-    Arrived,
-    Route,
-    read_events,
-    read_readings,
-    read_reply,
-    read_status,
-    read_usual,
-)
+from ingest.formats.native import FAR, Arrived, Route, read_events, read_readings, read_reply, read_status, read_usual
+from ingest.pieces import DUP, PLAIN, RETAIN, Piece
+from ingest.together import read_together
+from ingest.topics import MAX_UNKNOWN, Listener, Refusal, Topics, ignore
 
 log = logging.getLogger("gridwhistle.decoder")
 
 FILTERS = ("gw/v1/#",)
-# Topics remembered. A hostile publisher can invent topics without end; beyond this the memory starts again.
-MAX_ROUTES = 200_000
-MAX_UNKNOWN = 1_000
-DUP, RETAIN = 0x08, 0x01
+# A piece of the stream of fewer bytes is read packet by packet: reading together has to be worth its set-up.
+TOGETHER_BYTES = 4_096
+
+_Target = Route | Listener | Refusal
+# Of the packets of a piece whose topic has no number, or that are not plain: place → target, topic, first byte.
+_Strange = Mapping[int, tuple[_Target, bytes, int]]
 
 
 class UnknownDevices(StrEnum):
@@ -45,25 +43,10 @@ class UnknownDevices(StrEnum):
     REFUSE = "refuse"
 
 
-class _No(Exception):
-    """This topic is not for us: reason and detail of the refusal."""
-
-    def __init__(self, reason: str, detail: str, device: int = -1) -> None:
-        super().__init__(detail)
-        self.reason, self.detail, self.device = reason, detail, device
-
-
-# Takes the payload of a topic that carries no readings.
-Listener = Callable[[bytes], None]
-
-
-def _ignore(_payload: bytes) -> None:
-    """For topics that are ours, or another site's clock."""
-
-
 class Decoder:
     """`now` is the rule clock in microseconds, 0 while it has not spoken; `first_arrival(packet_id, digest)` is when a
-    redelivered packet came; `clock` says from when on a device's clock is wrong."""
+    redelivered packet came; `clock` says from when on a device's clock is wrong; `flood` limits what one device may
+    send, while `limiting` is true."""
 
     def __init__(
         self,
@@ -75,13 +58,11 @@ class Decoder:
         clock: ClockLimits | None = None,
         flood: Flood | None = None,
     ) -> None:
-        """`flood` limits what one device may send, while `limiting` is true."""
         self.builder = Builder()
         self._registry = registry
         self._unknown = unknown
         self._now = now
         self._first_arrival = first_arrival
-        self._routes: dict[bytes, Route | Listener] = {}
         # Who listens to a topic that carries no readings, such as the clock; the subscriber sets it.
         self.listeners: Callable[[bytes], Listener | None] = lambda _: None
         self.limiting = False
@@ -91,66 +72,146 @@ class Decoder:
         if clock is not None:
             self._arrived.ahead = FAR if clock.max_ahead is None else clock.max_ahead
             self._arrived.behind = FAR if clock.max_behind is None else clock.max_behind
-        self._quarantined = sum(d.status is DeviceStatus.QUARANTINED for d in registry.devices)
+        self.forget_routes()
 
     def forget_routes(self) -> None:
         """A device's status changed: look at every topic afresh."""
-        self._routes.clear()
+        self._topics = Topics(self._registry, self._newcomer)
         self._quarantined = sum(d.status is DeviceStatus.QUARANTINED for d in self._registry.devices)
+
+    @property
+    def numbers(self) -> dict[bytes, int]:
+        """Topics met, by which the link sorts packets; fetch it afresh for each piece."""
+        return self._topics.numbers
 
     def feed(self, topic: bytes, payload: bytes, first: int, packet_id: int) -> None:
         """One PUBLISH; `first` is its first byte."""
-        if packet_id:
-            self.builder.packet_ids.append(packet_id)
-        route = self._routes.get(topic) or self._find(topic, payload)
-        if not isinstance(route, Route):
-            route(payload)
-            return
-        if self.limiting and self._flood is not None and self._flood.refuses(route.device.number):
-            self.builder.refuse_too_fast(route.topic, route.device.number)
-            return
-        # No two elements share an instant of arrival, so that values timed by it never replace one another. 0: the data
-        # clock has not spoken yet, and what tells its own time is taken to arrive at that time.
-        stamp = self._now()
-        if stamp and 0 <= self._last - stamp < SECOND:  # further behind: the clock was set
-            stamp = self._last + 1
-        arrived = self._arrived
-        arrived.received_at, arrived.retained, arrived.packet_id = stamp, bool(first & RETAIN), packet_id
-        if first & DUP and packet_id:
-            arrived.received_at = self._first_arrival(packet_id, digest(payload)) or stamp
-        used = self._read(route, payload)
-        if stamp:
-            self._last = stamp + used
+        self._take_one(self._find(topic), topic, payload, first, packet_id)
+        self._forget_many()
+
+    def take(self, piece: Piece) -> None:
+        """All packets of a piece of the stream, in order."""
+        strange = {place: (self._find(topic), topic, first) for place, topic, first in piece.strange}
+        start = 0
+        for place, (target, topic, first) in strange.items():
+            if not isinstance(target, (Route, Refusal)) and target is not ignore:
+                # Listeners close the batch that grows: what came before them goes first.
+                self._take_span(piece, strange, start, place)
+                self._take_one(target, topic, piece.payloads[place], first, piece.packet_id(place))
+                start = place + 1
+        self._take_span(piece, strange, start, len(piece.payloads))
+        self._forget_many()
 
     def redrive(self, topic: bytes, payload: bytes, received_at: int, redriven: Redriven) -> None:
         """Read a kept packet again, with the instant `received_at` it came at; what is refused again is refused anew.
         No two that are driven again share an instant either."""
         self.builder.redriven.append(redriven)
-        route = self._routes.get(topic) or self._find(topic, payload)
-        if not isinstance(route, Route):
-            return  # a clock or a marker: what it said then is long past
-        if received_at and 0 <= self._last_redriven - received_at < SECOND:
-            received_at = self._last_redriven + 1
-        arrived = self._arrived
-        arrived.received_at, arrived.packet_id = received_at, 0
-        arrived.retained = redriven.reason == "retained_without_time"
-        self._last_redriven = received_at + self._read(route, payload)
+        target = self._find(topic)
+        if isinstance(target, Refusal):
+            self._refuse(target, topic, payload)
+        elif isinstance(target, Route):  # not a clock or a marker: what it said then is long past
+            if received_at and 0 <= self._last_redriven - received_at < SECOND:
+                received_at = self._last_redriven + 1
+            first = PLAIN | RETAIN if redriven.reason == "retained_without_time" else PLAIN
+            self._last_redriven = received_at + self._read(target, payload, received_at, first=first)
 
-    def _find(self, topic: bytes, payload: bytes) -> Route | Listener:
-        """Look at a topic for the first time; one that is refused gets no place in memory."""
-        try:
-            route = self.listeners(topic) or self._route(topic)
-        except _No as no:
-            shown = topic.decode(errors="backslashreplace")[:1000]
-            self.builder.refuse(shown, payload, no.reason, no.detail, no.device)
-            return _ignore
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
-        self._routes[topic] = route
-        return route
+    def _find(self, topic: bytes) -> _Target:
+        return self._topics.find(topic, self.listeners)
 
-    def _read(self, route: Route, payload: bytes) -> int:
+    def _forget_many(self) -> None:
+        if self._topics.full:
+            self.forget_routes()
+
+    def _take_span(self, piece: Piece, strange: _Strange, start: int, end: int) -> None:
+        """The packets of a piece from start to end, none of which has a listener."""
+        if end > start and len(piece.data) >= TOGETHER_BYTES and self._now():
+            self._take_together(piece, strange, start, end)
+            return
+        routes = self._topics.routes
+        for place in range(start, end):
+            target, topic, first = strange.get(place) or (routes[piece.number(place)], b"", PLAIN)
+            self._take_one(target, topic, piece.payloads[place], first, piece.packet_id(place))
+
+    def _take_one(self, target: _Target, topic: bytes, payload: bytes, first: int, packet_id: int) -> None:
+        if packet_id:
+            self.builder.packet_ids.append(packet_id)
+        if isinstance(target, Refusal):
+            self._refuse(target, topic, payload)
+        elif not isinstance(target, Route):
+            target(payload)
+        elif not self._is_too_fast(target):
+            stamp = self._stamp()
+            used = self._read(target, payload, stamp, first=first, packet_id=packet_id)
+            if stamp:
+                self._last = stamp + used
+
+    def _take_together(self, piece: Piece, strange: _Strange, start: int, end: int) -> None:
+        builder, routes, payloads = self.builder, self._topics.routes, piece.payloads[start:end]
+        numbers, ids = piece.columns(start, end)
+        builder.packet_ids += ids[ids > 0].tolist()
+        builder.add(builder.cut())
+
+        def single(place: int, stamp: int) -> int:
+            target, topic, first = strange.get(start + place) or (routes[int(numbers[place])], b"", PLAIN)
+            if isinstance(target, Refusal):
+                self._refuse(target, topic, payloads[place])
+            elif isinstance(target, Route) and (topic == b"" or not self._is_too_fast(target)):
+                return self._read(target, payloads[place], stamp, first=first, packet_id=int(ids[place]))
+            return 0
+
+        def usual(places: I64, part: Part, received_at: I64) -> None:
+            arrived, off = self._arrived, part.measured_at - part.received_at
+            wrong = ((off > arrived.ahead) | (-off > arrived.behind)) & (ids[places] > 0)
+            for place in np.unique(places[wrong]).tolist() if wrong.any() else ():
+                builder.remember(int(ids[place]), payloads[place], int(received_at[place]))
+
+        stamp, skip = self._stamp(), self._too_fast(numbers)
+        self._last = stamp + read_together(
+            self._topics, numbers, payloads, builder, stamp=stamp, skip=skip, single=single, usual=usual
+        )
+
+    def _stamp(self) -> int:
+        """The instant at which what comes now arrives. No two elements share one, so that values timed by their arrival
+        never replace one another. 0: the data clock has not spoken yet, and what tells its own time is taken to arrive
+        at that time."""
+        stamp = self._now()
+        if stamp and 0 <= self._last - stamp < SECOND:  # further behind: the clock was set
+            return self._last + 1
+        return stamp
+
+    def _is_too_fast(self, route: Route) -> bool:
+        """Counts the message, and if it is beyond the device's limit refuses it."""
+        number = route.device.number
+        if not self.limiting or self._flood is None or not self._flood.refuses(number):
+            return False
+        self.builder.refuse_too_fast(route.topic, number)
+        return True
+
+    def _too_fast(self, numbers: I64) -> Bool | None:
+        """The same for many messages by the numbers of their topics, but those of 0; None if none is refused."""
+        if not self.limiting or self._flood is None:
+            return None
+        known = np.flatnonzero(numbers)
+        over = self._flood.refused(self._topics.device[numbers[known]])
+        if over is None:
+            return None
+        for number in numbers[known[over]].tolist():
+            route = self._topics.routes[number]
+            self.builder.refuse_too_fast(route.topic, route.device.number)
+        skip = np.zeros(len(numbers), np.bool_)
+        skip[known[over]] = True
+        return skip
+
+    def _refuse(self, refusal: Refusal, topic: bytes, payload: bytes) -> None:
+        shown = topic.decode(errors="backslashreplace")[:1000]
+        self.builder.refuse(shown, payload, refusal.reason, refusal.detail, refusal.device)
+
+    def _read(self, route: Route, payload: bytes, received_at: int, *, first: int, packet_id: int = 0) -> int:
         """How many instants of arrival the packet took."""
+        arrived = self._arrived
+        arrived.received_at, arrived.retained, arrived.packet_id = received_at, bool(first & RETAIN), packet_id
+        if first & DUP and packet_id:
+            arrived.received_at = self._first_arrival(packet_id, digest(payload)) or received_at
         try:
             return self._read_as(route, payload)
         except Exception as error:  # whatever a payload does, it must not come back for ever
@@ -163,7 +224,11 @@ class Decoder:
         if route.channel == "readings":
             if read_usual(route, payload, self._arrived, self.builder):
                 return 1
-            return read_readings(route, payload, self._arrived, self.builder, self._registry)
+            before = route.shape
+            used = read_readings(route, payload, self._arrived, self.builder, self._registry, self._topics.shapes)
+            if route.shape is not before:
+                self._topics.learn(route)
+            return used
         if route.channel == "events":
             return read_events(route, payload, self._arrived, self.builder, self._registry)
         if route.channel == "status":
@@ -172,52 +237,14 @@ class Decoder:
             read_reply(route, payload, self._arrived, self.builder)
         return 0
 
-    def _route(self, topic: bytes) -> Route | Listener:
-        """Raises _No with the reason for a topic nobody here listens to."""
-        try:
-            text = topic.decode()
-        except UnicodeDecodeError as error:
-            raise _No("bad_topic", "not UTF-8") from error
-        parts = text.split("/")
-        if len(parts) == 4 and parts[3] == "clock":
-            return _ignore  # site clocks: the subscriber takes the one it follows, the rest say nothing to us
-        if len(parts) == 7 and parts[5:] == ["commands", "reply"]:
-            return Route(text, "reply", self._registered(*parts[2:5]), KINDS[parts[3]])
-        if len(parts) in (6, 7) and parts[5] == "commands":
-            return _ignore  # sent by us
-        if len(parts) != 6 or parts[5] not in ("readings", "events", "status"):
-            raise _No("bad_topic", "expected gw/v1/{site}/{kind}/{device}/readings, events or status")
-        _, _, site, kind, name, channel = parts
-        if not (is_name(site) and is_name(name)):
-            raise _No("bad_topic", "site and device: expected [a-z0-9][a-z0-9_-]{0,63}")
-        if kind not in KINDS:
-            raise _No("bad_topic", f"unknown kind {kind[:64]!r}; one of {', '.join(KINDS)}")
-        return Route(text, channel, self._device(site, kind, name), KINDS[kind])
-
-    def _device(self, site: str, kind: str, name: str) -> Device:
-        if self._registry.get(name) is None:
-            return self._newcomer(site, kind, name)
-        return self._registered(site, kind, name)
-
-    def _registered(self, site: str, kind: str, name: str) -> Device:
-        device = self._registry.get(name)
-        if device is None:
-            raise _No("unknown_device", f"{name[:64]!r} is not registered")
-        if device.status is DeviceStatus.REJECTED:
-            raise _No("rejected_device", f"{name} was rejected", device.number)
-        if (device.site, device.kind) != (site, kind):
-            detail = f"{name} is a {device.kind} of {device.site}, not a {kind} of {site}"
-            raise _No("wrong_topic", detail, device.number)
-        return device
-
     def _newcomer(self, site: str, kind: str, name: str) -> Device:
         if self._unknown is UnknownDevices.REFUSE:
-            raise _No("unknown_device", f"{name} is not registered")
+            raise Refusal("unknown_device", f"{name} is not registered")
         status = DeviceStatus.ACTIVE
         if self._unknown is UnknownDevices.QUARANTINE:
             status = DeviceStatus.QUARANTINED
             if self._quarantined >= MAX_UNKNOWN:
-                raise _No("too_many_unknown", f"{MAX_UNKNOWN:,} unknown devices already wait for approval")
+                raise Refusal("too_many_unknown", f"{MAX_UNKNOWN:,} unknown devices already wait for approval")
             self._quarantined += 1
         interval = KINDS[kind].interval_s
         return self._registry.add(

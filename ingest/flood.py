@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from devices.batch import I64, Bool
+from devices.batch import I32, Bool
 
 
 class Flood:
@@ -34,7 +34,7 @@ class Flood:
         full_at[device] = at
         return False
 
-    def refused(self, devices: I64) -> Bool | None:
+    def refused(self, devices: I32) -> Bool | None:
         """Of messages in order of arrival, given by their devices: which are too fast; None if none is."""
         if not len(devices):
             return None

@@ -1,23 +1,26 @@
 """One connection to the broker, from CONNECT to its end; `subscriber` opens the next.
 
-Every PUBLISH goes straight from the socket's bytes to the sink, without an object of its own. The one thing to know:
-nothing here acknowledges; the subscriber does, after the commit.
+PUBLISH packets go from the socket's bytes to the sink a piece at a time, without an object of their own. The one thing
+to know: nothing here acknowledges; the subscriber does, after the commit.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from ingest import wire
+from ingest.pieces import MAX_PAYLOAD, PLAIN_QOS1, Piece
 
 log = logging.getLogger("gridwhistle.link")
 
-# topic, payload, first byte of the packet (DUP 0x08, QoS 0x06, RETAIN 0x01), packet id (0 at QoS 0)
-Sink = Callable[[bytes, bytes, int, int], None]
+# First byte (DUP 0x08, QoS 0x06, RETAIN 0x01), two of the length, and two of that of the topic.
+_HEAD = struct.Struct("!BBBH")
+_head = _HEAD.unpack_from
 
 # A length the broker has no business sending; Mosquitto's own ceiling is 256 MB.
 MAX_PACKET = 64 * 1024 * 1024
@@ -43,9 +46,20 @@ class Refused(Exception):
         self.code = code
 
 
+class Sink(Protocol):
+    """Who takes the PUBLISH packets."""
+
+    @property
+    def numbers(self) -> Mapping[bytes, int]:
+        """Topics by number."""
+
+    def take(self, piece: Piece) -> None:
+        """Every whole packet of a piece of the stream, in order."""
+
+
 class Link(asyncio.Protocol):
-    """`sink` gets every PUBLISH, `heard` is called after each piece of the stream. `connected` and `subscribed` resolve
-    or fail; `closed` resolves with the DISCONNECT reason, None without one."""
+    """`sink` takes every PUBLISH, `heard` is called after each piece of the stream. `connected` and `subscribed`
+    resolve or fail; `closed` resolves with the DISCONNECT reason, None without one."""
 
     def __init__(self, options: Options, version: int, sink: Sink, heard: Callable[[], None]) -> None:
         loop = asyncio.get_running_loop()
@@ -53,7 +67,8 @@ class Link(asyncio.Protocol):
         self._version = version
         self._sink = sink
         self._after = heard
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._missing = 0
         self._transport: asyncio.Transport | None = None
         self._packet_id = 0
         self._heard = self._sent = loop.time()
@@ -130,59 +145,96 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = self.received = asyncio.get_running_loop().time()
+        if self._missing > len(data):
+            # The rest of a large packet: joined once, when it is whole.
+            self._rest.append(data)
+            self._missing -= len(data)
+            return
         if self._rest:
-            data = self._rest + data
+            data = b"".join([*self._rest, data])
+        piece = Piece(data)
         try:
-            self._rest = data[self._read(data) :]
+            end, self._missing = self._read(piece)
+            self._rest = [data[end:]] if end < len(data) else []
         except (wire.ProtocolError, IndexError) as error:
             log.error("the broker sent what is not MQTT: %s", error)
             assert self._transport is not None
             self._transport.abort()
+        self._sink.take(piece)
         self._after()
 
-    def _read(self, data: bytes) -> int:
-        """Hand on every whole packet; how many bytes they were."""
-        position, size, sink, v5 = 0, len(data), self._sink, self._version == wire.V5
-        while size - position >= 2:
-            first = data[position]
-            length = data[position + 1]
-            start = position + 2
-            if length >= 0x80:
-                shift = 7
-                length &= 0x7F
-                while True:
-                    if start >= size:
-                        return position
-                    byte = data[start]
-                    start += 1
-                    length |= (byte & 0x7F) << shift
-                    if byte < 0x80:
-                        break
-                    shift += 7
-                if length > MAX_PACKET or shift > 21:
-                    raise wire.ProtocolError(f"a packet of {length:,} bytes")
-            end = start + length
-            if end > size:
-                return position
-            if first & 0xF0 == wire.PUBLISH:
-                body = start + 2 + (data[start] << 8 | data[start + 1])
-                topic = data[start + 2 : body]
-                packet_id = 0
-                if first & 0x06:
-                    packet_id = data[body] << 8 | data[body + 1]
+    def _read(self, piece: Piece) -> tuple[int, int]:
+        """Sort every whole packet; how many bytes they were, and how many are missing from the next one at least."""
+        data, number_of, v5 = piece.data, self._sink.numbers.get, self._version == wire.V5
+        entries, payloads = piece.entries, piece.payloads
+        position, size = 0, len(data)
+        while True:
+            # The hot path: plain packets of topics that have a number.
+            while position + _HEAD.size <= size:
+                first, low, high, name = _head(data, position)
+                if first not in (0x30, 0x32):  # PLAIN, PLAIN_QOS1: names would be looked up for every packet
+                    break
+                if low < 0x80:  # a length of one byte: everything is one byte earlier
+                    end, start, name = position + 2 + low, position + 4, high << 8 | name >> 8
+                elif high < 0x80:
+                    end, start = position + low + (high << 7) - 125, position + 5
+                else:
+                    break
+                if end > size:
+                    return position, end - size
+                body = start + name
+                number = number_of(data[start:body])
+                if number is None:
+                    break
+                if first == 0x32:
+                    number |= body << 32
                     body += 2
                 if v5:
-                    properties = data[body]
-                    if properties < 0x80:
-                        body += 1 + properties
-                    else:
-                        properties, body = wire.read_length(data, body)
-                        body += properties
-                sink(topic, data[body:end], first, packet_id)
-            else:
-                self._control(first, data[start:end])
+                    if data[body]:
+                        break
+                    body += 1
+                entries.append(number)
+                payloads.append(data[body:end])
+                position = end
+            end = self._read_any(piece, position)
+            if end > size or end == position:
+                return position, max(end - size, 1)
             position = end
-        return position
+
+    def _read_any(self, piece: Piece, position: int) -> int:
+        """Sort the packet at the position; where it ends: beyond the data, and not sorted, if it is not whole; at the
+        position if even its length is not."""
+        data = piece.data
+        try:
+            length, start = wire.read_length(data, position + 1)
+        except IndexError:
+            return position
+        if length > MAX_PACKET:
+            raise wire.ProtocolError(f"a packet of {length:,} bytes")
+        end = start + length
+        if end > len(data):
+            return end
+        first = data[position]
+        if first & 0xF0 != wire.PUBLISH:
+            self._control(first, data[start:end])
+            return end
+        body = start + 2 + (data[start] << 8 | data[start + 1])
+        topic, entry = data[start + 2 : body], 0
+        if first & 0x06:
+            entry = body << 32
+            body += 2
+        properties = 0
+        if self._version == wire.V5:
+            properties, body = wire.read_length(data, body)
+            body += properties
+        number = self._sink.numbers.get(topic)
+        if number is None or first & ~PLAIN_QOS1 or properties or end - body > MAX_PAYLOAD:
+            piece.strange.append((len(piece.entries), topic, first))
+        else:
+            entry |= number
+        piece.entries.append(entry)
+        piece.payloads.append(data[body:end])
+        return end
 
     def _control(self, first: int, body: bytes) -> None:
         kind = first & 0xF0

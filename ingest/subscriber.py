@@ -19,8 +19,9 @@ from typing import Any, Protocol
 
 from devices.batch import Batch
 from ingest import wire
-from ingest.decoder import FILTERS, Decoder, Listener, read_clock
+from ingest.decoder import FILTERS, Decoder, read_clock
 from ingest.link import Link, Options, Refused
+from ingest.topics import Listener
 
 log = logging.getLogger("gridwhistle.subscriber")
 
@@ -195,7 +196,7 @@ class Subscriber:
         """Connect, subscribe and stay until it ends; the DISCONNECT reason."""
         loop = asyncio.get_running_loop()
         make = loop.create_connection(
-            lambda: Link(self._options, self._version, self._decoder.feed, self._received),
+            lambda: Link(self._options, self._version, self._decoder, self._received),
             self._address.host,
             self._address.port,
             ssl=self._address.tls,
@@ -247,7 +248,7 @@ class Subscriber:
     def _received(self) -> None:
         """After each piece of the stream: hand over what has grown enough, or see that it is handed over in time."""
         builder = self._decoder.builder
-        if len(builder.series) >= self._flush.rows:
+        if len(builder) >= self._flush.rows:
             self._due = True
             self._wake.set()
             self._hold()
@@ -265,7 +266,7 @@ class Subscriber:
 
     def _hold(self) -> None:
         """Stop reading while more is sealed than one settling and one waiting batch, counting clock marks too."""
-        full = len(self._decoder.builder.series) >= self._flush.rows
+        full = len(self._decoder.builder) >= self._flush.rows
         if self._link is not None and ((full and self._sealed) or len(self._sealed) >= MOST_SEALED):
             self._link.pause()
 

@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 V5, V311 = 5, 4
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBACK = 0x10, 0x20, 0x30, 0x40, 0x90
@@ -104,7 +106,11 @@ def publish(topic: str, payload: bytes, *, packet_id: int, version: int, expiry_
 
 def pubacks(packet_ids: Iterable[int]) -> bytes:
     """Many acknowledgements as one write; without a reason code they are the same in both versions."""
-    return b"".join([b"\x40\x02" + struct.pack("!H", packet_id) for packet_id in packet_ids])
+    ids = np.fromiter(packet_ids, ">u2")
+    packets = np.empty((len(ids), 4), np.uint8)
+    packets[:, 0], packets[:, 1] = PUBACK, 2
+    packets[:, 2:] = ids.view(np.uint8).reshape(-1, 2)
+    return packets.tobytes()
 
 
 def disconnect() -> bytes:

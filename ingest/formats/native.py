@@ -6,31 +6,24 @@ JSON and end here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from msgspec.structs import astuple
 
 from devices.batch import NO_SEQ, EventRow, Reply, Status
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso
 from devices.kinds import Kind
 from devices.registry import EVENT, Device, Registry
 from ingest.columns import Builder, digest
+from ingest.formats.shapes import MAX_SEQ, UNREADABLE, Shape, Shapes
+from ingest.pieces import MAX_PAYLOAD
 
-# One packet of a second's readings is a few hundred bytes; a list of a day's backlog some hundred thousand.
-MAX_PAYLOAD = 512 * 1024
 # Names in refusals are the sender's text: bounded before they go anywhere.
 SHOWN = 80
 FAR = 1 << 62
-MAX_SEQ = (1 << 63) - 1
 MAX_REPLY = 16 * 1024
 FINITE = 1.7976931348623157e308
-
-# Decoders of usual shapes, one a set of metrics. A hostile sender can invent sets without end.
-MAX_SHAPES = 4_096
-_shapes: dict[tuple[Any, ...], Callable[[bytes], msgspec.Struct]] = {}
 
 _REFUSED = object()
 _json = msgspec.json.Decoder()
@@ -38,18 +31,9 @@ _dump = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
-class Shape:
-    """The form a device's packets usually have: one object of an epoch `at`, perhaps `seq`, and these metrics as plain
-    numbers. `decode` takes no other; `first` is where the metrics begin among its fields."""
-
-    decode: Callable[[bytes], msgspec.Struct]
-    first: int
-    series: tuple[int, ...]
-
-
-@dataclass(slots=True)
 class Route:
-    """A device's topic, decoded once. `keys` maps a metric's name to its series; `shape` is what it sent last."""
+    """A device's topic, decoded once. `keys` maps a metric's name to its series; `shape` is the form of what it sent
+    last and `series` that of each of its metrics; `number` is the topic's."""
 
     topic: str
     channel: str
@@ -57,6 +41,8 @@ class Route:
     kind: Kind
     keys: dict[str, int] = field(default_factory=dict)
     shape: Shape | None = None
+    series: tuple[int, ...] = ()
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -71,55 +57,37 @@ class Arrived:
     ahead: int = FAR
     behind: int = FAR
 
+    def off(self, measured_at: int) -> bool:
+        """Whether the clock that said so is wrong."""
+        return measured_at - self.received_at > self.ahead or self.received_at - measured_at > self.behind
+
 
 def read_usual(route: Route, payload: bytes, arrived: Arrived, builder: Builder) -> bool:
     """The packet by its usual shape, without a look at each key; False, with nothing done, for any other packet."""
     shape = route.shape
-    if shape is None or not arrived.received_at or len(payload) > MAX_PAYLOAD:
+    if shape is None or shape.listed or not arrived.received_at or len(payload) > MAX_PAYLOAD:
         return False
     try:
-        fields = astuple(shape.decode(payload))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        route.shape = None
+        measured_at, seq, values = shape.one(payload)
+    except UNREADABLE:
         return False
-    measured_at = fields[0] * MILLISECOND
-    if not MIN_INSTANT < measured_at <= MAX_INSTANT:
-        return False
-    builder.series.extend(shape.series)
-    builder.values.extend(fields[shape.first :])
-    builder.rows.append(len(shape.series))
+    builder.series.extend(route.series)
+    builder.values.extend(values)
+    builder.rows.append(len(values))
     builder.device.append(route.device.number)
     builder.measured_at.append(measured_at)
     builder.received_at.append(arrived.received_at)
-    seq = fields[1] if shape.first == 2 else NO_SEQ
-    builder.seq.append(seq if 0 <= seq <= MAX_SEQ else NO_SEQ)
-    off = measured_at - arrived.received_at
-    if (off > arrived.ahead or -off > arrived.behind) and arrived.packet_id:
+    builder.seq.append(seq)
+    if arrived.packet_id and arrived.off(measured_at):
         builder.remember(arrived.packet_id, payload, arrived.received_at)
     return True
 
 
-def _learn(route: Route, element: dict[str, Any]) -> None:
-    """Take the shape of a packet just read, if it is one that `read_usual` can read again."""
-    names = tuple(name for name in element if name not in ("at", "seq"))
-    if type(element.get("at")) is not int or type(element.get("seq", 0)) is not int:
-        return
-    if not names or any(name not in route.keys for name in names):
-        return
-    key = (route.kind.name, "seq" in element, *names)
-    decode = _shapes.get(key)
-    if decode is None:
-        if len(_shapes) >= MAX_SHAPES:
-            _shapes.clear()
-        fields: list[tuple[str, Any]] = [("at", int), *([("seq", int)] if key[1] else [])]
-        fields += [(name, bool | float if route.kind.metrics[name].boolean else float) for name in names]
-        struct = msgspec.defstruct("Usual", fields, forbid_unknown_fields=True, gc=False)
-        decode = _shapes[key] = msgspec.json.Decoder(struct).decode
-    route.shape = Shape(decode, 2 if key[1] else 1, tuple(route.keys[name] for name in names))
-
-
-def read_readings(route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry) -> int:
-    """Elements added; each takes one microsecond of arrival, so that no two share an instant by arriving together."""
+def read_readings(  # noqa: PLR0917 - as _read_element
+    route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry, shapes: Shapes
+) -> int:
+    """Elements added; each takes one microsecond of arrival, so that no two share an instant by arriving together.
+    The route learns the form of what it has just read."""
     elements = _elements(route, payload, builder)
     timed_by_arrival = False
     for position, element in enumerate(elements):
@@ -130,8 +98,9 @@ def read_readings(route: Route, payload: bytes, arrived: Arrived, builder: Build
         timed_by_arrival |= _read_element(route, element, arrived, builder, registry, position)
     if timed_by_arrival and arrived.packet_id:
         builder.remember(arrived.packet_id, payload, arrived.received_at)
-    if len(elements) == 1 and type(elements[0]) is dict:
-        _learn(route, elements[0])
+    shape = shapes.find(route.kind, elements, listed=not payload.lstrip().startswith(b"{"))
+    if shape is not None and shape is not route.shape:
+        route.shape, route.series = shape, tuple(route.keys[name] for name in shape.metrics)
     return len(elements)
 
 
@@ -258,7 +227,7 @@ def _read_event(  # noqa: PLR0917 - as _read_element
     received_at = received_at if arrived.received_at else at
     key = str(identity)[:128] if isinstance(identity, (str, int)) else digest(raw).hex()
     series = registry.series(number, EVENT + name)
-    builder.events.append(EventRow(series, len(builder.rows), number, name, key, at, raw))
+    builder.events.append(EventRow(series, builder.elements, number, name, key, at, raw))
     builder.rows.append(0)
     builder.device.append(number)
     builder.measured_at.append(at)
@@ -287,7 +256,7 @@ def read_reply(route: Route, payload: bytes, arrived: Arrived, builder: Builder)
     """What a device answers to a command: a JSON object with the command's id; no reading and not in the ledger."""
     try:
         found = _json.decode(payload) if len(payload) <= MAX_REPLY else None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+    except UNREADABLE:
         found = None
     identity = found.get("id") if type(found) is dict else None
     if not isinstance(identity, str):
@@ -323,7 +292,7 @@ def _parse(route: Route, payload: bytes, builder: Builder) -> Any:
         return _REFUSED
     try:
         return _json.decode(payload)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         builder.refuse(route.topic, payload, "malformed", str(error) or "nested too deeply", route.device.number)
         return _REFUSED
 
