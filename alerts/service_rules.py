@@ -36,5 +36,7 @@ SERVICE_RULES: Mapping[str, ServiceRule] = MappingProxyType({
                     "no connection to the broker"),
         ServiceRule("gw-backlog", "处理积压", "Intake behind", Priority.MEDIUM,
                     "readings wait longer than the backlog limit before they are judged"),
+        ServiceRule("gw-storage", "存储故障", "Storage fails", Priority.HIGH,
+                    "what arrives cannot be saved: the database or the readings store refuses, hangs or is full"),
     )
 })  # fmt: skip

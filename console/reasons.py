@@ -62,11 +62,10 @@ def _service(
         case "gw-range":
             what = Reader(kind, values, language).read(" ".join(values))
             return say(language, "reason.range", what=what)
-        case "gw-link" | "gw-backlog":
+        case "gw-link" | "gw-backlog" | "gw-storage":
             # What the network or the system said of it is for the alarm's own page.
-            key = "reason.link" if rule == "gw-link" else "reason.backlog"
             minutes = _number(reason.get("minutes")) or 0.0
-            words = say(language, key)
+            words = say(language, f"reason.{rule.removeprefix('gw-')}")
             return (
                 say(language, "reason.held", what=words, span=span(round(minutes * MINUTE), language))
                 if minutes
@@ -77,7 +76,7 @@ def _service(
 
 def raw_cause(rule: str, reason: Mapping[str, object]) -> str:
     """What the network or the system itself said, as it said it; empty for alarms that have their reason in words."""
-    return str(reason.get("why", "")) if rule in {"gw-link", "gw-backlog"} else ""
+    return str(reason.get("why", "")) if rule in {"gw-link", "gw-backlog", "gw-storage"} else ""
 
 
 class Reader:

@@ -10,7 +10,8 @@ from devices.presence import Silence
 from devices.registry import Registry
 from rules.outcome import Edge, Transition
 
-SILENCE, CLOCK, RANGE, LINK, BACKLOG = "gw-silence", "gw-clock", "gw-range", "gw-link", "gw-backlog"
+SILENCE, CLOCK, RANGE = "gw-silence", "gw-clock", "gw-range"
+LINK, BACKLOG, STORAGE = "gw-link", "gw-backlog", "gw-storage"
 # The installation itself, where an alarm is about no device.
 INSTALLATION = "gridwhistle"
 
@@ -64,7 +65,7 @@ def range_transitions(
 
 
 def installation_transition(rule: str, *, raised_at: int, cleared_at: int | None, why: str) -> Transition:
-    """gw-link, gw-backlog."""
+    """gw-link, gw-backlog, gw-storage."""
     return Transition(
         rule=rule,
         device=INSTALLATION,

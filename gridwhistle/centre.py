@@ -12,7 +12,8 @@ from devices.batch import Batch
 from devices.instants import SECOND, format_duration
 from flow.clock import tick_desk
 from flow.readings import Settler
-from flow.service_alarms import BACKLOG, LINK, installation_transition
+from flow.service_alarms import BACKLOG, LINK, STORAGE, installation_transition
+from gridwhistle.storage import Storage
 from store.readings import StoreUnavailable
 
 log = logging.getLogger("gridwhistle.centre")
@@ -40,6 +41,7 @@ class SettlingCentre:
         self._drained = False
         self._thread = ThreadPoolExecutor(1, "settle")
         self._standing: dict[str, int] = {}
+        self.storage = Storage(settler.appender, now=now)
         self.linked = False
         self.settle_seconds: Callable[[float], None] = lambda _: None
 
@@ -48,6 +50,15 @@ class SettlingCentre:
         result = await asyncio.get_running_loop().run_in_executor(self._thread, work)
         self._poke()
         return result
+
+    async def _commit(self, work: Callable[[], T]) -> T:
+        """`run`, watched: work that fails or hangs is trouble of the storage."""
+
+        def watched() -> T:
+            with self.storage.work():
+                return work()
+
+        return await self.run(watched)
 
     def ask(self, look: Callable[[], T]) -> T:
         """From another thread: look in the settling thread, between two batches. Raises StoreUnavailable where what is
@@ -62,16 +73,18 @@ class SettlingCentre:
     async def settle(self, batch: Batch, now: int) -> None:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        await self.run(lambda: self._settler.settle(batch, now))
+        await self._commit(lambda: self._settler.settle(batch, now))
         self.settle_seconds(loop.time() - begun)
 
-    async def clock(self, now: int) -> None:
-        """The clock moved: the data clock's message, or the wall's second."""
+    async def clock(self, now: int, *, heard: int | None = None) -> None:
+        """The clock moved: the data clock's message, or the wall's second. What was missing at `heard` is missed; since
+        then it may be under way."""
         if self._drained and not self.linked:
             await self._link(now)
         if self.linked:
-            await self.run(lambda: self._settler.tick(now))
-        await self.run(lambda: tick_desk(self._settler.records, now))
+            at = now if heard is None else min(now, heard)
+            await self._commit(lambda: self._settler.tick(at))
+        await self._commit(lambda: tick_desk(self._settler.records, now))
 
     async def drained(self, now: int) -> None:
         self._drained = True
@@ -80,7 +93,7 @@ class SettlingCentre:
 
     async def _link(self, now: int) -> None:
         """Absence counts from here."""
-        await self.run(lambda: self._settler.link(now))
+        await self._commit(lambda: self._settler.link(now))
         self.linked = True
         for rule in (LINK, BACKLOG):
             await self._end(rule)
@@ -98,6 +111,23 @@ class SettlingCentre:
         elif drained and not self._drained:
             await self.drained(self._now())
 
+    async def watch_storage(self) -> None:
+        """Called every second. Raises a database error while nothing can be committed."""
+        if self.storage.failing is not None:
+            await self._commit(self._settler.snapshot)  # larger than most of what has to fit
+            self.storage.saved()
+        while self.storage.over:
+            trouble = self.storage.over[0]
+            if STORAGE not in self._standing:
+                await self._begin(STORAGE, trouble.why, trouble.since)
+                await self._end(STORAGE, trouble.until)
+            self.storage.over.pop(0)
+        store = self.storage.store_trouble()
+        if store is not None:
+            await self._begin(STORAGE, store)
+        else:
+            await self._end(STORAGE)
+
     async def stop(self) -> None:
         """Save the state; nothing is settled after this."""
         try:
@@ -105,19 +135,24 @@ class SettlingCentre:
         finally:
             self._thread.shutdown()
 
-    async def _begin(self, rule: str, why: str) -> None:
+    async def _begin(self, rule: str, why: str, since: int | None = None) -> None:
         if rule not in self._standing:
-            at = self._now()
-            transition = installation_transition(rule, raised_at=at, cleared_at=None, why=why)
-            await self.run(lambda: self._settler.service_alarm(transition, at))
-            self._standing[rule] = at
+            now = self._now()
+            raised_at = now if since is None else since
+            transition = installation_transition(rule, raised_at=raised_at, cleared_at=None, why=why)
+            await self._commit(lambda: self._settler.service_alarm(transition, now))
+            self._standing[rule] = raised_at
+            log.error("%s: %s", rule, why)
 
-    async def _end(self, rule: str) -> None:
-        raised_at = self._standing.pop(rule, None)
+    async def _end(self, rule: str, until: int | None = None) -> None:
+        raised_at = self._standing.get(rule)
         if raised_at is not None:
-            at = self._now()
-            transition = installation_transition(rule, raised_at=raised_at, cleared_at=at, why="")
-            await self.run(lambda: self._settler.service_alarm(transition, at))
+            now = self._now()
+            cleared_at = max(raised_at, now if until is None else until)
+            transition = installation_transition(rule, raised_at=raised_at, cleared_at=cleared_at, why="")
+            await self._commit(lambda: self._settler.service_alarm(transition, now))
+            del self._standing[rule]
+            log.info("%s is over", rule)
 
     def remember_standing(self, standing: dict[str, int]) -> None:
         """Alarms about the installation that stood when the last run ended."""

@@ -35,7 +35,7 @@ from alerts.refusals import Conflict, WrongDocument
 from alerts.roles import SERVICE, Actor
 from devices.documents import DocumentError, Mistake
 from devices.faults import ClockLimits
-from devices.instants import HOUR
+from devices.instants import HOUR, SECOND
 from devices.names import clock_topic
 from devices.registry import DeviceStatus
 from devices.town import Town, read_town
@@ -57,6 +57,7 @@ from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.rereading import Rereader
 from gridwhistle.settings import ClockSource, Settings
 from gridwhistle.site import read_site, remarks
+from gridwhistle.storage import first_line
 from ingest.decoder import Decoder
 from ingest.flood import Flood
 from ingest.link import Options
@@ -220,6 +221,7 @@ class Service:
                 settings.ingest.receive_maximum,
                 settings.broker.username,
                 password.encode() if password is not None else None,
+                settings.broker.keep_alive_s,
             ),
             self.decoder,
             self.centre,
@@ -311,9 +313,9 @@ class Service:
             count += 1
             try:
                 await self._tick_once(count)
-            except SQLAlchemyError:
+            except SQLAlchemyError as error:
                 # The database is away; the subscriber has stopped acknowledging and /readyz says why.
-                log.exception("a tick could not be committed")
+                log.error("a tick could not be committed: %s", first_line(error))
 
     async def _tick_once(self, count: int) -> None:
         subscriber, loop = self.subscriber, asyncio.get_running_loop()
@@ -321,6 +323,7 @@ class Service:
             self._down_since = None
         elif self._down_since is None:
             self._down_since = loop.time()
+        await self.centre.watch_storage()
         await self.centre.watch_link(
             down_s=0.0 if self._down_since is None else loop.time() - self._down_since,
             lag_s=subscriber.lag_s,
@@ -328,7 +331,8 @@ class Service:
             trouble=subscriber.trouble,
         )
         if self.data_clock is None:
-            await self.centre.clock(self.now())
+            now = self.now()
+            await self.centre.clock(now, heard=now - round(subscriber.unheard_s * SECOND))
         if count % SNAPSHOT_EVERY == 0:
             await self.centre.run(self.settler.snapshot)
 
@@ -371,13 +375,17 @@ class Service:
             return self.settler.memory.ledger.rows(tx, device=device, start=start, end=end)
 
     def health(self) -> Health:
-        subscriber, appender = self.subscriber, self.settler.appender
-        broker = {"ok": subscriber.up and not subscriber.trouble, "detail": subscriber.trouble or "connected"}
-        lag = appender.lag()
+        subscriber, storage = self.subscriber, self.centre.storage
+        sql, store = storage.sql_trouble(), storage.store_trouble()
+        lag, linked = self.settler.appender.lag(), subscriber.up and (sql is not None or not subscriber.trouble)
         return {
-            "broker": broker | {"lag_s": round(subscriber.lag_s, 3)},
-            "sql": self._sql_health(),
-            "store": {"ok": appender.trouble is None, "detail": appender.trouble or "appending"},
+            "broker": {
+                "ok": linked,
+                "detail": "connected" if linked else subscriber.trouble,
+                "lag_s": round(subscriber.lag_s, 3),
+            },
+            "sql": self._sql_health() if sql is None else {"ok": False, "detail": sql},
+            "store": {"ok": store is None, "detail": store or "appending"},
             "journal": {"ok": lag < FAR_BEHIND, "detail": f"{lag} entries wait for the store", "lag_entries": lag},
         }
 
@@ -386,7 +394,7 @@ class Service:
             with self.records.connect() as tx:
                 tx.execute(select(1))
         except SQLAlchemyError as error:
-            return {"ok": False, "detail": str(error).splitlines()[0]}
+            return {"ok": False, "detail": first_line(error)}
         return {"ok": True, "detail": "answers"}
 
     def reload_rules(self) -> None:

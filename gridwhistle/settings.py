@@ -118,6 +118,13 @@ class Broker(_Group):
         "Fixed client id: changing it leaves behind what the broker queued for the old one.",
         "1 to 64 of A-Z a-z 0-9 _ . -",
     )
+    keep_alive_s: int = _count(
+        30,
+        "保活秒数：断线最迟在其一倍半之内察觉",
+        "A link on which nothing has come for one and a half times so many seconds is given up and made again.",
+        lowest=2,
+        highest=600,
+    )
 
     @field_validator("url")
     @classmethod

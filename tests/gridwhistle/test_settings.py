@@ -65,7 +65,7 @@ def test_every_setting_can_be_given_in_each_of_the_three_ways(tmp_path: Path) ->
         "clock.max_ahead": "1h", "clock.max_behind": "none", "unknown_devices": "refuse", "log.json": "true",
         "log.level": "debug", "ingest.batch_ms": "20", "ingest.batch_rows": "50", "ingest.receive_maximum": "100",
         "journal.max_mb": "64", "orders.watch": "1d", "sessions.hours": "1", "notify.attempts": "3",
-        "ingest.max_messages_per_s": "50", "ingest.burst_s": "10",
+        "ingest.max_messages_per_s": "50", "ingest.burst_s": "10", "broker.keep_alive_s": "5",
         "notify.channels.duty": "env:DUTY_URL", "admin.password": "long enough",
     }  # fmt: skip
     for key in LEAVES:
