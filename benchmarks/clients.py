@@ -27,8 +27,8 @@ import gmqtt
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from benchmarks.ingest import Publisher, start_broker, write_installation
 from benchmarks.load import METRICS
+from benchmarks.parts import Broker, Publisher, write_installation
 from devices.batch import Batch
 from devices.faults import ClockLimits
 from devices.town import read_town
@@ -141,7 +141,7 @@ FEEDS: dict[str, Callable[..., Any]] = {
 async def _window(client: str, qos: int, messages: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        port = start_broker(stack, folder / "broker")
+        port = Broker(stack, folder / "broker").port
         (folder / "path").mkdir()
         settler, decoder = open_path(folder / "path")
         feeding = asyncio.create_task(FEEDS[client](port, settler, decoder, qos))

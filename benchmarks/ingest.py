@@ -1,245 +1,285 @@
 """How much of the broker's rate the whole service keeps up with: `python -m benchmarks.ingest --json`.
 
-One run starts its own Mosquitto and, for each QoS, publishes the same stream to `mosquitto_sub` (which discards it) and
-to the whole service (decode, 100 rules of which 5 apply to each reading, journal, store, acknowledge). The publisher
-writes as fast as the broker reads, so both are offered all the broker takes. Medians of the windows; prints one JSON
-object on standard output, progress on standard error.
+In each round the same stream (140 bytes of JSON, three metrics, 5,000 devices in turn) goes through a Mosquitto of its
+own to `mosquitto_sub`, which discards it, and to the whole service (decode, 100 rules of which 5 apply to each device,
+ledger, journal, store, acknowledge), at QoS 0 and at QoS 1; then payload lists of 100 to the service. Rounds are
+repeated, so that what disturbs the machine disturbs all of them; medians. The publisher writes as fast as the broker
+reads. Two rounds of every device go before each window: it measures how it goes, not how it starts. With `--compare`
+also what a user would otherwise write (`contenders`, `nodered`). One JSON object on standard output, progress on
+standard error.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
-import re
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.load import DEVICES, KIND, METRICS, SITE
-from gridwhistle.broker import configuration, find_mosquitto
+from benchmarks import contenders, nodered
+from benchmarks.load import DEVICES, METRICS
+from benchmarks.machine import Machine, Usage, medians, program_version, versions
+from benchmarks.parts import Broker, Publisher, Service, end, write_installation
 
-GROUPS, RULES_A_GROUP = 20, 5
+ELEMENTS = 100
+WARM = 2 * DEVICES
 # Without progress for this long a window is over: what is missing was not delivered (QoS 0).
-QUIET_S = 3.0
-WINDOW_LIMIT_S = 90.0
+QUIET_S, WINDOW_LIMIT_S = 3.0, 120.0
+# Asking the service how far it is costs it some milliseconds: it is asked again after half of what seems to remain, so
+# some ten times a window, and the end is known to this.
+SHARPEST_S = 0.1
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Messages of a window at QoS 0 and 1, of lists, and of a contender's window; rounds: so many at least, at most so
+    many if they fit into `minutes`."""
+
+    messages: int = 600_000
+    lists: int = 20_000
+    contenders: int = 100_000
+    windows: int = 3
+    most: int = 5
+    minutes: float = 8.0
+
+
+QUICK = Sizes(messages=12_000, lists=100, contenders=2_000, windows=1, most=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Messages offered and taken, and the rates of both in messages a second."""
+    """Messages offered and taken, the rates of both in messages a second, and who used the cores meanwhile."""
 
     offered: int
     taken: int
     offered_per_s: float
     taken_per_s: float
+    cpu: dict[str, dict[str, float]]
 
 
-class Publisher:
-    """`benchmarks.load` in a process of its own; `go` starts it and returns the instant."""
+@dataclass
+class Measured:
+    """The windows so far, by what was measured."""
 
-    def __init__(self, stack: ExitStack, port: int, messages: int, qos: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.load", "--port", str(port), "--messages", str(messages)]
-        self.process = subprocess.Popen(
-            [*command, "--qos", str(qos)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        stack.callback(_end, self.process)
-        assert self.process.stdout
-        assert self.process.stdout.readline().strip() == "ready"
-
-    def go(self) -> float:
-        assert self.process.stdin
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return time.perf_counter()
-
-    def seconds(self) -> float:
-        assert self.process.stdout
-        return float(self.process.stdout.readline())
-
-
-def _end(process: subprocess.Popen[Any], sig: int = signal.SIGTERM) -> None:
-    if process.poll() is None:
-        process.send_signal(sig)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def start_broker(stack: ExitStack, folder: Path) -> int:
-    mosquitto = find_mosquitto()
-    if mosquitto is None:
-        sys.exit("mosquitto is not installed: apt-get install mosquitto mosquitto-clients")
-    port = free_port()
-    folder.mkdir()
-    settings = folder / "mosquitto.conf"
-    settings.write_text(configuration(folder, port))
-    process = subprocess.Popen([mosquitto, "-c", str(settings)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    stack.callback(_end, process)
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return port
-        time.sleep(0.05)
-    sys.exit("mosquitto did not start")
+    sub: dict[int, list[Window]] = field(default_factory=lambda: {0: [], 1: []})
+    service: dict[int, list[Window]] = field(default_factory=lambda: {0: [], 1: []})
+    lists: list[Window] = field(default_factory=list)
 
 
 def measure_sub(folder: Path, qos: int, messages: int) -> Window:
-    """`mosquitto_sub > /dev/null` over the stream; it stops by itself after 95 % of it (QoS 0 may drop some)."""
+    """`mosquitto_sub > /dev/null` over the stream; at QoS 0 it ends after 95 % of it, as the broker may drop some."""
     with ExitStack() as stack:
-        port = start_broker(stack, folder)
+        broker = Broker(stack, folder)
         wanted = messages * 95 // 100 if qos == 0 else messages
-        command = ["mosquitto_sub", "-V", "5", "-p", str(port), "-q", str(qos), "-t", "gw/#", "-C", str(wanted)]
-        command += ["-D", "CONNECT", "receive-maximum", "65535", "-W", str(int(WINDOW_LIMIT_S))]
+        command = ["mosquitto_sub", "-V", "5", "-p", str(broker.port), "-q", str(qos), "-t", "gw/#"]
+        command += ["-C", str(WARM + wanted), "-W", str(int(WINDOW_LIMIT_S))]
+        command += ["-D", "CONNECT", "receive-maximum", "65535"]
         sub = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        stack.callback(_end, sub)
-        publisher = Publisher(stack, port, messages, qos)
-        begun = publisher.go()
-        sub.wait(WINDOW_LIMIT_S + 5)
+        stack.callback(end, sub)
+        time.sleep(0.2)
+        publisher = Publisher(stack, broker.port, messages, qos, warm=WARM)
+        time.sleep(1)
+        usage = Usage({
+            "broker": broker.process.pid, "publisher": publisher.process.pid, "mosquitto_sub": sub.pid,
+        })  # fmt: skip
+        usage.start()
+        begun, ended = publisher.go(), threading.Event()
+        looking = threading.Thread(target=usage.watch, args=(ended,))
+        looking.start()
+        sub.wait()  # without a limit, which would look every 50 ms; it has its own
         taken_in = time.perf_counter() - begun
-        return Window(messages, wanted, messages / publisher.seconds(), wanted / taken_in)
+        ended.set()
+        looking.join()
+        return Window(messages, wanted, messages / publisher.seconds(), wanted / taken_in, usage.latest)
 
 
-def write_installation(folder: Path) -> None:
-    """5,000 devices in 20 groups and 100 rules: the five of its group apply to a device."""
-    town = folder / "town"
-    town.mkdir()
-    (town / "town.yaml").write_text(f"site: {SITE}\nname: {{zh: 测速, en: Bench}}\n")
-    lines = [
-        f"  - {{id: m-{n}, kind: {KIND}, tags: [g{n % GROUPS}], interval: 1, silent_after: 86400}}"
-        for n in range(DEVICES)
-    ]
-    (town / "devices.yaml").write_text("devices:\n" + "\n".join(lines) + "\n")
-    rules = ["rules:"]
-    for group in range(GROUPS):
-        for n in range(RULES_A_GROUP):
-            metric = METRICS[n % len(METRICS)]
-            limit = {"dissolved_oxygen": 20.0, "total_phosphorus": 5.0, "water_temperature": 60.0}[metric] + n
-            rules.append(
-                f"  - {{id: r-{group}-{n}, name: {{zh: 超限}}, applies_to: {{tags: [g{group}]}}, "
-                f"when: {metric} > {limit}, for: {n}s, clear: {metric} < {limit - 1}, priority: high}}"
-            )
-    (folder / "rules.yaml").write_text("\n".join(rules) + "\n")
-
-
-class Service:
-    """`gridwhistle run` as anyone would run it."""
-
-    def __init__(self, stack: ExitStack, folder: Path, broker_port: int) -> None:
-        write_installation(folder)
-        settings = {
-            "data_dir": folder / "data", "town": folder / "town", "rules": folder / "rules.yaml",
-            "broker.url": f"mqtt://127.0.0.1:{broker_port}", "http.port": 0, "clock.max_ahead": "none",
-            "log.level": "warning",
-        }  # fmt: skip
-        sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-        self.process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "gridwhistle"), "run", *sets], stdout=subprocess.PIPE, text=True
-        )
-        stack.callback(_end, self.process)
-        assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line.startswith("ready "):
-            sys.exit("the service did not start")
-        self.url = line.split()[1]
-
-    def counts(self) -> dict[str, float]:
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
-        return {
-            name: float(n) for name, n in re.findall(r'^gridwhistle_values_total\{outcome="(\w+)"\} (\S+)', text, re.M)
-        }
-
-
-def measure_service(folder: Path, qos: int, messages: int) -> Window:
+def measure_service(folder: Path, qos: int, messages: int, elements: int = 1) -> Window:
     with ExitStack() as stack:
-        port = start_broker(stack, folder / "broker")
-        service = Service(stack, folder, port)
-        publisher = Publisher(stack, port, messages, qos)
+        folder.mkdir()
+        broker = Broker(stack, folder / "broker")
+        write_installation(folder)
+        service = Service(stack, folder, broker.port)
+        publisher = Publisher(stack, broker.port, messages, qos, warm=WARM, elements=elements)
+        warmed = WARM * len(METRICS)
+        while service.counts()["received"] < warmed:
+            time.sleep(0.1)
+        usage = Usage({
+            "broker": broker.process.pid, "publisher": publisher.process.pid, "service": service.process.pid,
+        })  # fmt: skip
+        usage.start()
         begun = publisher.go()
-        taken, last_progress = 0.0, begun
-        while taken < messages * len(METRICS):
-            time.sleep(0.25)
-            now = time.perf_counter()
-            received = service.counts()["received"]
-            if received > taken:
-                taken, last_progress = received, now
-            elif now - last_progress > QUIET_S and now - begun > QUIET_S * 2:
-                break
-            if now - begun > WINDOW_LIMIT_S:
-                break
+        values = messages * elements * len(METRICS)
+        taken, last = follow(lambda: service.counts()["received"] - warmed, values, begun)
+        cpu = usage.stop()
         counts = service.counts()
-        lost = messages * len(METRICS) - counts["received"]
-        assert qos == 0 or lost == 0, f"{lost} values of QoS 1 did not arrive"
+        assert qos == 0 or taken == values, f"{values - taken:.0f} values of QoS 1 did not arrive"
         assert counts["received"] == counts["stored"], counts
-        taken_messages = int(taken / len(METRICS))
-        return Window(
-            messages, taken_messages, messages / publisher.seconds(), taken_messages / (last_progress - begun)
-        )
+        taken_messages = int(taken / elements / len(METRICS))
+        return Window(messages, taken_messages, messages / publisher.seconds(), taken_messages / (last - begun), cpu)
 
 
-def compare(qos: int, messages: int, windows: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Both, one after the other, as many times as windows; medians."""
-    found: dict[str, list[Window]] = {"sub": [], "service": []}
-    for n in range(windows):
-        with tempfile.TemporaryDirectory(prefix="gridwhistle-bench-") as name:
-            folder = Path(name)
-            found["sub"].append(measure_sub(folder / "sub", qos, messages))
-            (folder / "service").mkdir()
-            found["service"].append(measure_service(folder / "service", qos, messages))
-        say(f"QoS {qos}, window {n + 1} of {windows}: mosquitto_sub {found['sub'][-1].taken_per_s:,.0f}/s, "
-            f"service {found['service'][-1].taken_per_s:,.0f}/s")  # fmt: skip
-    sub = statistics.median(w.taken_per_s for w in found["sub"])
-    service = statistics.median(w.taken_per_s for w in found["service"])
+def follow(taken: Callable[[], float], wanted: float, begun: float) -> tuple[float, float]:
+    """Ask seldom until it is there or nothing comes any more: what came, and when the last of it was seen."""
+    seen, last, pause = 0.0, begun, 0.5
+    while seen < wanted and time.perf_counter() - last < QUIET_S and last - begun < WINDOW_LIMIT_S:
+        time.sleep(pause)
+        count, now = taken(), time.perf_counter()
+        if count > seen:
+            seen, last = count, now
+        remaining = (wanted - seen) * (now - begun) / max(seen, 1)
+        pause = min(max(SHARPEST_S, remaining / 2), QUIET_S)
+    return seen, last
+
+
+def measure_round(number: int, sizes: Sizes, found: Measured, qualities: list[int], say: Say) -> None:
+    """One window of each. Who goes first alternates."""
+    with tempfile.TemporaryDirectory(prefix="gridwhistle-bench-") as name:
+        folder = Path(name)
+        for qos in qualities:
+            steps: list[Callable[[], None]] = [
+                lambda q=qos: found.sub[q].append(measure_sub(folder / f"sub-{q}", q, sizes.messages)),  # type: ignore[misc]
+                lambda q=qos: found.service[q].append(measure_service(folder / f"service-{q}", q, sizes.messages)),  # type: ignore[misc]
+            ]
+            for step in steps if number % 2 else reversed(steps):
+                step()
+            sub, service = found.sub[qos][-1].taken_per_s, found.service[qos][-1].taken_per_s
+            say(f"round {number}, QoS {qos}: mosquitto_sub {sub:,.0f}/s, service {service:,.0f}/s, {service / sub:.2f}")
+        found.lists.append(measure_service(folder / "lists", 1, sizes.lists, ELEMENTS))
+        values = found.lists[-1].taken_per_s * ELEMENTS * len(METRICS)
+        say(f"round {number}, lists of {ELEMENTS}: {values:,.0f} values/s")
+
+
+def measure_rounds(sizes: Sizes, qualities: list[int], say: Say) -> Measured:
+    """As many as wanted, and more where they fit into the time."""
+    found, begun, longest = Measured(), time.perf_counter(), 0.0
+    for number in range(1, sizes.most + 1):
+        started = time.perf_counter()
+        if number > sizes.windows and started - begun + longest > 60 * sizes.minutes:
+            break
+        measure_round(number, sizes, found, qualities, say)
+        longest = max(longest, time.perf_counter() - started)
+    return found
+
+
+def beside_the_broker(subs: list[Window], services: list[Window]) -> dict[str, Any]:
+    sub, service = (statistics.median(w.taken_per_s for w in windows) for windows in (subs, services))
     return {
         "ratio": round(service / sub, 3),
         "mosquitto_sub_messages_per_s": round(sub),
         "service_messages_per_s": round(service),
         "service_values_per_s": round(service * len(METRICS)),
-        "offered_messages_per_s": round(statistics.median(w.offered_per_s for w in found["service"])),
-        "undelivered": [w.offered - w.taken for w in found["service"]],
-        "windows": windows,
-        "messages_a_window": messages,
+        "offered_messages_per_s": round(statistics.median(w.offered_per_s for w in services)),
+        "undelivered": [w.offered - w.taken for w in services],
+        "windows": len(services),
+        "messages_a_window": services[0].offered,
+        "each": {
+            "mosquitto_sub": [round(w.taken_per_s) for w in subs], "service": [round(w.taken_per_s) for w in services],
+        },
+        "cpu": {"mosquitto_sub": medians(w.cpu for w in subs), "service": medians(w.cpu for w in services)},
+    }  # fmt: skip
+
+
+def of_lists(windows: list[Window]) -> dict[str, Any]:
+    values = ELEMENTS * len(METRICS)
+    return {
+        "values_per_s": round(statistics.median(w.taken_per_s for w in windows) * values),
+        "messages_per_s": round(statistics.median(w.taken_per_s for w in windows)),
+        "elements_a_message": ELEMENTS,
+        "values_a_message": values,
+        "windows": len(windows),
+        "messages_a_window": windows[0].offered,
+        "each": [round(w.taken_per_s * values) for w in windows],
+        "cpu": medians(w.cpu for w in windows),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def compare(sizes: Sizes, service: dict[int, float], say: Say, *, with_nodered: bool) -> dict[str, Any]:
+    """What a user would otherwise write, one after the other, as many times as windows."""
+    found: dict[str, Any] = {"messages_a_window": sizes.contenders, "windows": sizes.windows}
+    runners: dict[str, Callable[[Path, int], tuple[float, dict[str, Any]]]] = {
+        f"{library}, a commit a {commit}": lambda folder, qos, a=(library, commit): contenders.measure(  # type: ignore[misc]
+            *a, folder, qos=qos, messages=sizes.contenders
+        )
+        for library in contenders.LIBRARIES
+        for commit in contenders.COMMITS
+    }
+    try:
+        if not with_nodered:
+            raise nodered.NotAtHand("not asked for")
+        installed = nodered.install()
+        runners["Node-RED"] = lambda folder, qos: nodered.measure(installed, folder, qos=qos, messages=sizes.contenders)
+        found["node_red"] = {
+            "version": nodered.NODE_RED, "node": program_version("node"), "sqlite_node": nodered.SQLITE_NODE,
+        }  # fmt: skip
+    except nodered.NotAtHand as why:
+        say(f"without Node-RED: {why}")
+        found["node_red"] = {"skipped": str(why)}
+    for qos, rate in service.items():
+        windows: dict[str, list[float]] = {name: [] for name in runners}
+        cpu: dict[str, list[Any]] = {name: [] for name in runners}
+        for _ in range(sizes.windows):
+            for name, run in runners.items():
+                with tempfile.TemporaryDirectory(prefix="gridwhistle-bench-") as folder:
+                    speed, used = run(Path(folder) / "one", qos)
+                windows[name].append(speed)
+                cpu[name].append(used)
+                say(f"QoS {qos}, {name}: {speed:,.0f}/s")
+        rates = {name: round(statistics.median(speeds)) for name, speeds in windows.items()}
+        best = max(rates, key=lambda name: rates[name])
+        found[f"qos{qos}"] = {
+            "messages_per_s": rates,
+            "service_messages_per_s": round(rate),
+            "best": best,
+            "ratio": round(rate / rates[best], 2),
+            "each": {name: [round(speed) for speed in speeds] for name, speeds in windows.items()},
+            "cpu": {name: medians(used) for name, used in cpu.items()},
+        }
+    nearest = min((found[f"qos{qos}"] for qos in service), key=lambda of: of["ratio"])
+    return found | {"best": nearest["best"], "ratio": nearest["ratio"]}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="the default and only form of output")
-    parser.add_argument("--messages", type=int, default=400_000, help="published in each window")
-    parser.add_argument("--windows", type=int, default=3)
+    parser.add_argument("--compare", action="store_true", help="also what a user would otherwise write")
+    parser.add_argument("--without-node-red", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="small numbers, to see that it runs")
+    parser.add_argument("--messages", type=int, help="published in each window")
+    parser.add_argument("--windows", type=int, help="of each, at least and at most")
     parser.add_argument("--qos", type=int, choices=(0, 1), help="only this one")
-    options = parser.parse_args()
-    result: dict[str, Any] = {
-        f"qos{qos}": compare(qos, options.messages, options.windows, lambda text: print(text, file=sys.stderr))
-        for qos in ([options.qos] if options.qos is not None else [0, 1])
-    }
-    result["machine"] = {
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-        "system": platform.system(),
-    }
-    result["versions"] = {name: version(name) for name in ("numpy", "duckdb", "msgspec", "sqlalchemy")}
+    given = parser.parse_args(arguments)
+    sizes = QUICK if given.quick else Sizes()
+    if given.messages or given.windows:
+        sizes = Sizes(
+            given.messages or sizes.messages, sizes.lists, sizes.contenders, given.windows or sizes.windows,
+            given.windows or sizes.most,
+        )  # fmt: skip
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    machine = Machine()
+    qualities = [0, 1] if given.qos is None else [given.qos]
+    found = measure_rounds(sizes, qualities, say)
+    result: dict[str, Any] = {f"qos{qos}": beside_the_broker(found.sub[qos], found.service[qos]) for qos in qualities}
+    result["lists"] = of_lists(found.lists)
+    if given.compare:
+        rates = {qos: statistics.median(w.taken_per_s for w in found.service[qos]) for qos in qualities}
+        result["compare"] = compare(sizes, rates, say, with_nodered=not given.without_node_red)
+    result["quick"] = given.quick
+    packages = ("aiomqtt", "duckdb", "msgspec", "numpy", "paho-mqtt", "sqlalchemy")
+    result["machine"], result["versions"] = machine.describe(), versions(packages)
     print(json.dumps(result))
 
 
