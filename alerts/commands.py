@@ -6,6 +6,7 @@ expired: that is kept and said, and the command stays expired, for whoever waite
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
@@ -43,6 +44,20 @@ MOVES: Mapping[tuple[CommandState, CommandStep], CommandState] = MappingProxyTyp
     (C.EXPIRED, T.CONFIRMED): C.EXPIRED,
     (C.EXPIRED, T.DECLINED): C.EXPIRED,
 })  # fmt: skip
+
+
+def read_argument(text: str) -> tuple[str, object]:
+    """An argument as people write it: `pump=2` is a number, `mode=auto` a text. Raises ValueError where it has no
+    name."""
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals):
+        raise ValueError(f"expected name=value: {text!r}")
+    try:
+        read = json.loads(value)
+        json.dumps(read, allow_nan=False)
+    except (ValueError, RecursionError):
+        return name.strip(), value.strip()
+    return name.strip(), read
 
 
 def step(state: CommandState, happened: CommandStep) -> CommandState:

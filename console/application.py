@@ -23,6 +23,7 @@ from console import (
     account,
     alarm,
     board,
+    commands,
     devices,
     events,
     intake,
@@ -43,7 +44,8 @@ from flow.installation import Installation
 
 # `why` before `alarm`, which takes every other address below an alarm's.
 ROUTERS: Final = (
-    account, board, why, alarm, pumps, orders, order, devices, intake, modes, maps, rules, review, trying, wall, events,
+    account, board, why, alarm, pumps, orders, order, devices, commands, intake, modes, maps, rules, review, trying,
+    wall, events,
 )  # fmt: skip
 # Forms of the console carry a title and a description; nothing longer belongs here.
 MAX_BODY: Final = 64 * 1024

@@ -20,6 +20,7 @@ from alerts.refusals import NotFound
 from console.board import Row as AlarmLine
 from console.board import row_of
 from console.charts import chart_of, charted
+from console.commands import commands_of
 from console.elements import Element, elements_of
 from console.modes import PauseLine, paused_now, pauses_of
 from console.packets import Packet, packets_of
@@ -369,7 +370,10 @@ def see_devices(
 @router.get("/devices/{device_id}")
 def see_device(request: Request, visit: Signed, device_id: str) -> Response:
     view = device_page(visit, device_id)
-    return page_or_part(request, visit, "device.html", "parts/device.html", here="devices", view=view)
+    commands = commands_of(visit, find_device(visit, device_id)[0])
+    return page_or_part(
+        request, visit, "device.html", "parts/device.html", here="devices", view=view, commands=commands
+    )
 
 
 @router.get("/devices/{device_id}/chart")

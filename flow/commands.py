@@ -139,11 +139,11 @@ def save_replies(tx: Connection, replies: Sequence[Reply], now: int) -> None:
         answer = _read(reply.payload)
         row = get_command(tx, reply.id)
         if answer is None:
-            _refuse(tx, now, reply, "bad_reply", 'expected {"id": "…", "ok": true or false}')
+            _keep(tx, now, reply, "bad_reply", 'expected {"id": "…", "ok": true or false}')
         elif row is None:
-            _refuse(tx, now, reply, "unknown_command", f"no command has the id {reply.id[:64]!r}")
+            _keep(tx, now, reply, "unknown_command", f"no command has the id {reply.id[:64]!r}")
         elif row.device_number != reply.device:
-            _refuse(tx, now, reply, "wrong_device", f"command {reply.id} is {row.device}'s")
+            _keep(tx, now, reply, "wrong_device", f"command {reply.id} is {row.device}'s")
         else:
             _take(tx, now, row, answer)
 
@@ -198,6 +198,6 @@ def _read(payload: bytes) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) and isinstance(answer.get("ok"), bool) else None
 
 
-def _refuse(tx: Connection, now: int, reply: Reply, reason: str, detail: str) -> None:
+def _keep(tx: Connection, now: int, reply: Reply, reason: str, detail: str) -> None:
     topic = f"{topic_of(tx, reply.device)}/reply"
     add_refused(tx, now, [Refused(topic, reply.payload, reason, detail, reply.device, 0)])

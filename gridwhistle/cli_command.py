@@ -51,13 +51,14 @@ def command(  # noqa: PLR0913 - one option each
 
     [bold]gridwhistle command ps-1 start_pump --arg pump=2 --why "水位超限" --wait[/bold]
     """
+    from alerts.commands import read_argument
     from devices.instants import SECOND, parse_duration
 
     try:
         lasts = parse_duration(expires) / SECOND
+        given = dict(map(read_argument, arguments or ()))
     except ValueError as error:
-        raise typer.BadParameter(f"--expires: {error}") from error
-    given = dict(map(_argument, arguments or ()))
+        raise typer.BadParameter(f"--expires 或 or --arg: {error}") from error
     settings = read_settings(config, overrides)
     from gridwhistle.people import NotDone
     from gridwhistle.remote_commands import send_command, until_ended
@@ -90,16 +91,3 @@ def _answer(found: Json, *, as_json: bool) -> None:
             print(said if isinstance(said, str) else json.dumps(said, ensure_ascii=False))
     elif found["state"] in _OPEN:
         say(f"有效至 until {found['expires_at']}")
-
-
-def _argument(text: str) -> tuple[str, object]:
-    """`pump=2` is a number, `mode=auto` a text. A usage mistake where there is no name."""
-    key, equals, value = text.partition("=")
-    if not (key and equals):
-        raise typer.BadParameter(f"--arg: 应为 expected KEY=VALUE: {text}")
-    try:
-        read = json.loads(value)
-        json.dumps(read, allow_nan=False)
-    except (ValueError, RecursionError):
-        return key, value
-    return key, read

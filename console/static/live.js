@@ -1,4 +1,4 @@
-// Turns the event stream into events on <body> (gw:alarm, gw:order, gw:presence, gw:latest) that htmx waits for: an event
+// Turns the event stream into events on <body> (gw:alarm, gw:order, gw:presence, gw:command …) that htmx waits for: an event
 // says only that something changed, the pages fetch what it became. So after a lost connection nothing is missed: the
 // page fetches everything once.
 
@@ -11,7 +11,7 @@ function say(kind) {
 }
 
 function refresh() {
-  for (const kind of ["alarm", "order", "presence", "latest"]) say(kind);
+  for (const kind of ["alarm", "order", "presence", "command", "latest"]) say(kind);
 }
 
 function onMessage(message) {

@@ -6,7 +6,7 @@
 // The server says something at least every 10 s (`event: beat`); three times that without a word is a dead line.
 const SILENCE = 30_000;
 const RETRY = 2_000;
-const KINDS = ["alarm", "order", "presence", "latest", "reset"];
+const KINDS = ["alarm", "order", "presence", "command", "latest", "reset"];
 
 function listen(url, tell) {
   let source = null;

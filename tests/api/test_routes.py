@@ -111,6 +111,12 @@ def unreadable(centre: Centre) -> tuple[dict[str, Any], Any]:
     return {"number": newest}, {"ids": [newest]}
 
 
+def commanded(centre: Centre) -> tuple[dict[str, Any], Any]:
+    asked = centre.post("officer", "/devices/ps-1/commands", COMMAND, status=201)
+    return {"device_id": "ps-1", "command_id": asked["id"]}, None
+
+
+COMMAND = {"command": "start_pump", "why": "水位超限"}
 LATER = to_iso(START + 10 * HOUR)
 RESPONSE = {"level": 4, "why": "台风", "ordered_by": "王镇长"}
 DRILL = {"why": "防汛演练", "end": LATER}
@@ -139,6 +145,9 @@ ROUTES = (
     Route("GET", f"{V1}/devices/{{device_id}}/sources", EVERYONE, fixed(device_id="ps-1")),
     Route("POST", f"{V1}/devices/{{device_id}}/approve", DESK, quarantined),
     Route("POST", f"{V1}/devices/{{device_id}}/reject", DESK, quarantined),
+    Route("POST", f"{V1}/devices/{{device_id}}/commands", DESK, fixed(COMMAND, device_id="ps-1")),
+    Route("GET", f"{V1}/devices/{{device_id}}/commands", EVERYONE, fixed(device_id="ps-1")),
+    Route("GET", f"{V1}/devices/{{device_id}}/commands/{{command_id}}", EVERYONE, commanded),
     Route("GET", f"{V1}/grids", EVERYONE),
     Route("GET", f"{V1}/readings", EVERYONE, query="device=ps-1&metric=level_inside"),
     Route("GET", f"{V1}/readings/latest", EVERYONE),

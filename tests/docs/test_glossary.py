@@ -13,6 +13,7 @@ import gridwhistle.settings
 import ingest.decoder
 from alerts.alarms import AlarmState, Happening
 from alerts.categories import BUILT_IN
+from alerts.commands import CommandState
 from alerts.limits import Limits
 from alerts.orders import STEPS, Act, CloseBy, OrderState, Source, Step
 from alerts.roles import ROLE_NAMES, Role
@@ -51,8 +52,8 @@ def lower(words: Words) -> Words:
 
 
 # Which argument of a call is the reason of a refusal.
-REASON_AT = {"_No": 0, "refuse": 2, "Refused": 2, "_refuse_value": 4, "_drop": 4}
-REFUSING = ("ingest/decoder.py", "ingest/formats/native.py", "flow/judging.py")
+REASON_AT = {"_No": 0, "refuse": 2, "Refused": 2, "_refuse_value": 4, "_drop": 4, "_keep": 3}
+REFUSING = ("ingest/decoder.py", "ingest/formats/native.py", "flow/judging.py", "flow/commands.py")
 
 
 def reasons() -> set[str]:
@@ -87,6 +88,7 @@ SECTIONS: dict[str, Callable[[], Words]] = {
     "close_by": lambda: said("close_by", CloseBy),
     "source": lambda: said("source", Source),
     "status": lambda: said("status", DeviceStatus),
+    "command": lambda: said("command", CommandState),
     "presence": lambda: said("presence", ("heard", "online", "offline", "silent", "never")),
     "mode": lambda: said("mode", MODES),
     "quality": lambda: said("quality", (int(q) for q in Quality)),

@@ -54,7 +54,7 @@ class Pump:
     def _receive(self, _client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         asked = json.loads(message.payload)
         assert message.properties is not None
-        self.expiry.append(message.properties.json()["MessageExpiryInterval"])
+        self.expiry.append(vars(message.properties)["MessageExpiryInterval"])
         self.asked.append(asked)
         said = self.answer(asked)
         if said is not None:
