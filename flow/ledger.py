@@ -160,6 +160,7 @@ class Ledger:
         self._hours: dict[int, _Hour] = {}
         self._running: dict[str, int] = dict.fromkeys(COLUMNS, 0)
         self._running_reasons: dict[Reason, int] = {}
+        self.folded_through = 0
 
     def count_rows(self, at: int, device: I32, state: U8) -> None:
         """Rows of a batch: whose each is and what became of it. One pass where all rows have the same state."""
@@ -209,11 +210,13 @@ class Ledger:
 
     def fold(self, tx: Connection) -> None:
         """Add what was counted to the tables. Call `folded` once the commit is through."""
-        _add_counts(tx, ((device, hour, *counts) for hour, device, counts in self._pending()))
-        _add_reasons(tx, ((device, hour, *reason, n) for hour, device, reason, n in self._pending_reasons()))
+        _add_counts(tx, ((device, hour, *counts) for hour, device, counts in self.pending()))
+        _add_reasons(tx, ((device, hour, *reason, n) for hour, device, reason, n in self.pending_reasons()))
 
-    def folded(self) -> None:
+    def folded(self, through: int) -> None:
+        """The tables have what the entries up to this number counted: the snapshot of this number came with it."""
         self._hours.clear()
+        self.folded_through = through
 
     def totals(self, tx: Connection, device: int | None = None) -> dict[str, int]:
         """Sums of every column, over the table and what is not folded yet."""
@@ -248,11 +251,11 @@ class Ledger:
             if wanted(row["hour"], row["device"]):
                 told = reasons.setdefault((row["hour"], row["device"]), {})
                 told[row["outcome"], row["reason"]] = row["count"]
-        for hour, number, more in self._pending(device):
+        for hour, number, more in self.pending(device):
             if wanted(hour, number):
                 before = counts.get((hour, number)) or [0] * len(COLUMNS)
                 counts[hour, number] = [a + b for a, b in zip(before, more, strict=True)]
-        for hour, number, reason, n in self._pending_reasons():
+        for hour, number, reason, n in self.pending_reasons():
             if wanted(hour, number):
                 told = reasons.setdefault((hour, number), {})
                 told[reason] = told.get(reason, 0) + n
@@ -291,7 +294,8 @@ class Ledger:
         if reason is not None:
             self._running_reasons[reason] = self._running_reasons.get(reason, 0) + n
 
-    def _pending(self, device: int | None = None) -> Iterator[tuple[int, int, list[int]]]:
+    def pending(self, device: int | None = None) -> Iterator[tuple[int, int, list[int]]]:
+        """Hour, device and every column of what is not folded."""
         # Copies: the settling thread may open an hour or a column while a page reads.
         for hour, counts in list(self._hours.items()):
             tables = dict(counts.columns)
@@ -307,7 +311,7 @@ class Ledger:
             for place, of_device in zip(met.tolist(), rows[:, met].T.tolist(), strict=True):
                 yield hour, place - 1, of_device
 
-    def _pending_reasons(self) -> Iterator[tuple[int, int, Reason, int]]:
+    def pending_reasons(self) -> Iterator[tuple[int, int, Reason, int]]:
         for hour, counts in list(self._hours.items()):
             for reason, table in list(counts.reasons.items()):
                 for place in np.flatnonzero(table).tolist():

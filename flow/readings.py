@@ -158,7 +158,7 @@ class Settler:
             drop_refused(tx, self.memory.now)
             reach("before_snapshot")
         reach("after_snapshot")
-        self.memory.ledger.folded()
+        self.memory.ledger.folded(self.number)
         self._take_corrections()
         self._saved()
 

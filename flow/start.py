@@ -66,6 +66,7 @@ def start_settler(
         if body:
             memory.restore(body, with_rules=not afresh)
         memory.ledger.begin(tx)
+        memory.ledger.folded_through = number
         for entry in every_entry(tx, number):
             memory.replay(entry, limits.arrivals)
         memory.holes.load(tx, memory.newest.measured_at)
