@@ -7,8 +7,10 @@ import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+from devices.registry import EVENT
 from store.readings.duckdb import DuckDBReadings
 from tests.crash.load import MAPPING, Sent, write_csv
 from tests.end_to_end.conftest import Service, gridwhistle, wait_for
@@ -45,8 +47,7 @@ def prove(service: Service, sent: Sequence[Sent], rules: Path, *, other: Sequenc
     hot = {o["device"] for o in live if o["rule"] == "hot"}
     assert hot, "no alarm at all proves nothing"
     assert orders == Counter(hot), "one order for each machine that was hot: the first is open all the time"
-    names = _names(data)
-    same_readings(data, names, sent)
+    assert kept_in(data) == wanted_of(sent), "count and content of what is stored"
     stored: Counter[str] = Counter()
     for row in ledger:
         stored[row["device"]] += row["stored"]
@@ -67,29 +68,49 @@ def expected(sent: Sequence[Sent], rules: Path, folder: Path) -> list[tuple[obje
     return sorted((tuple(a[k] for k in KEYS) for a in json.loads(answer.stdout)["alarms"]), key=str)
 
 
-def same_readings(data: Path, names: dict[tuple[str, str], int], sent: Sequence[Sent]) -> None:
-    """Rows of the readings store and of the table of events against what was sent: count and content."""
-    wanted: dict[tuple[str, str], dict[int, float]] = {}
-    events: Counter[tuple[str, str, int]] = Counter()
-    for message in sent:
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the stores hold: values by (device, metric) and instant, events by (device, key, instant)."""
+
+    values: dict[tuple[str, str], dict[int, float]]
+    events: set[tuple[str, str, int]]
+
+    def has(self, message: Sent) -> bool:
         if message.values is None:
-            events[message.device, f"{message.device}-{message.seq}", message.at * 1000] += 1
-            continue
-        for metric, value in zip(("temperature", "current"), message.values, strict=True):
-            wanted.setdefault((message.device, metric), {})[message.at * 1000] = value
+            return (message.device, f"{message.device}-{message.seq}", message.at * 1000) in self.events
+        return message.at * 1000 in self.values.get((message.device, "temperature"), {})
+
+
+def kept_in(data: Path) -> Kept:
+    """Opened after the service has ended. Nothing may be there twice."""
+    with closing(sqlite3.connect(data / "records.sqlite")) as records:
+        by_number = "devices on devices.number = {}.device"
+        series = records.execute(
+            f"select devices.id, metric, series.number from series join {by_number.format('series')}"
+        ).fetchall()
+        events = records.execute(
+            f"select devices.id, events.key, events.at from events join {by_number.format('events')}"
+        ).fetchall()
+    assert len(events) == len(set(events))
+    values: dict[tuple[str, str], dict[int, float]] = {}
     with closing(DuckDBReadings(data / "readings.duckdb")) as readings:
         rows = readings.series()
-        for key, values in wanted.items():
-            points = readings.range(names[key], 0, ENDLESS, len(values) + 10)
-            assert dict(zip(points.measured_at.tolist(), points.value.tolist(), strict=True)) == values, key
-            assert rows[names[key]] == len(values), key
-    with closing(sqlite3.connect(data / "records.sqlite")) as records:
-        query = "select devices.id, events.key, events.at from events join devices on devices.number = events.device"
-        assert Counter(tuple(row) for row in records.execute(query)) == events
+        for device, metric, number in series:
+            if metric.startswith(EVENT) or number not in rows:
+                continue
+            points = readings.range(number, 0, ENDLESS, rows[number] + 10)
+            values[device, metric] = dict(zip(points.measured_at.tolist(), points.value.tolist(), strict=True))
+            assert rows[number] == len(points.measured_at) == len(values[device, metric]), (device, metric)
+    return Kept(values, set(events))
 
 
-def _names(data: Path) -> dict[tuple[str, str], int]:
-    """(device, metric) → series."""
-    query = "select devices.id, metric, series.number from series join devices on devices.number = series.device"
-    with closing(sqlite3.connect(data / "records.sqlite")) as records:
-        return {(device, metric): number for device, metric, number in records.execute(query)}
+def wanted_of(sent: Sequence[Sent]) -> Kept:
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    events: set[tuple[str, str, int]] = set()
+    for message in sent:
+        if message.values is None:
+            events.add((message.device, f"{message.device}-{message.seq}", message.at * 1000))
+            continue
+        for metric, value in zip(("temperature", "current"), message.values, strict=True):
+            values.setdefault((message.device, metric), {})[message.at * 1000] = value
+    return Kept(values, events)
