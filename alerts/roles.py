@@ -76,6 +76,7 @@ MAY: Mapping[str, frozenset[Role]] = MappingProxyType({
     "pause.set": _DESK,  # of a device or of all devices of a person
     "rules.reload": frozenset({Role.ADMIN}),
     "intake.see": _STAFF,
+    "ledger.verify": frozenset({Role.ADMIN}),  # all of the stores are counted, and nothing is settled meanwhile
     "refused.retry": frozenset({Role.ADMIN}),
     "refused.purge": frozenset({Role.ADMIN}),
     "person.see": _STAFF,  # who lives behind a door sensor; the viewing is recorded

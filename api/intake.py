@@ -12,13 +12,13 @@ from pydantic import Field, model_validator
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from api.caller import Here, may
+from api.ledger import device_number
 from api.privacy import is_personal, kind_is_personal
 from api.problems import describe
 from api.shapes import MAX_ID, Cursor, In, Instant, InstantGiven, Limit, Listed, Out, listed
 from devices.kinds import KINDS
 from devices.registry import Registry
 from flow import redriving
-from flow.installation import Installation
 from store.records.pages import MAX_LIMIT, decode_cursor, encode_cursor
 from store.records.refused import RefusedRow, Wanted, get_refused, list_refused
 
@@ -101,7 +101,7 @@ def see_refused(
     cursor: Cursor = None,
 ) -> Listed[RefusedPacket]:
     """Newest first."""
-    wanted = Wanted(reason=reason, device=_number(here, device), since=since)
+    wanted = Wanted(reason=reason, device=device_number(here.registry, device), since=since)
     with here.records.connect() as tx:
         found = list_refused(tx, wanted, limit=limit, cursor=cursor)
     return listed(found, lambda row: packet_of(here.registry, row))
@@ -122,9 +122,8 @@ async def retry_refused(
 ) -> Retried:
     """Once a format, a rule or a device is mended: each goes the way of every reading, with the time it came. Those
     that are refused again stand in the list anew. Go on with `cursor` until `next` is null."""
-    wanted = Wanted(
-        ids=None if given.ids is None else tuple(given.ids), reason=given.reason, device=_number(here, given.device)
-    )
+    ids, device = None if given.ids is None else tuple(given.ids), device_number(here.registry, given.device)
+    wanted = Wanted(ids=ids, reason=given.reason, device=device)
     after = None
     if given.cursor is not None:
         first, through = decode_cursor(given.cursor, int, int)
@@ -143,7 +142,7 @@ async def retry_refused(
 @router.post("/refused/purge", summary="Throw refused packets away / 清除拒收数据")
 def purge_refused(here: Here, caller: Annotated[Actor, Depends(may("refused.purge"))], given: PurgeGiven) -> Purged:
     """That they were refused stays in the ledger."""
-    wanted = Wanted(reason=given.reason, device=_number(here, given.device), before=given.before)
+    wanted = Wanted(reason=given.reason, device=device_number(here.registry, given.device), before=given.before)
     return Purged(purged=redriving.purge(here.records, here.wall(), caller, wanted))
 
 
@@ -180,12 +179,3 @@ def _about_a_person(registry: Registry, row: RefusedRow) -> bool:
     if row.device >= 0 and is_personal(registry.devices[row.device]):
         return True
     return any(kind_is_personal(part) for part in row.topic.split("/") if part in KINDS)
-
-
-def _number(here: Installation, device_id: str | None) -> int | None:
-    if device_id is None:
-        return None
-    device = here.registry.get(device_id)
-    if device is None:
-        raise NotFound("no_such_device", f"没有设备 {device_id}", f"there is no device {device_id}")
-    return device.number

@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine
 from alerts.roles import Actor
 from devices.registry import DeviceStatus, Registry
 from flow.classify import Newest
-from flow.ledger import LedgerRow
+from flow.ledger import LedgerRow, Reason
+from flow.ledger_book import LedgerBook, Recount
 from flow.redriving import ReadAgain
 from flow.reloading import Reloaded
 from flow.stream import Hub
@@ -84,6 +85,9 @@ class Installation:
     ledger: ReadLedger
     session_span: int
     ledger_sums: Callable[[], Mapping[str, int]]
+    ledger_reasons: Callable[[], Mapping[Reason, int]]
+    book: LedgerBook
+    verify_ledger: Callable[[], Awaitable[Recount]]
     read_again: ReadAgain
     command_asked: Callable[[], None] = lambda: None
     trials: Trials = field(default_factory=Trials)

@@ -5,7 +5,7 @@ A town has millions of hours of devices: nothing here reads more of them than a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TypeVar
@@ -13,7 +13,10 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Connection, Engine, func, select, tuple_
 
 from devices.instants import HOUR
-from flow.ledger import COLUMNS, Ledger, LedgerRow, Reason
+from devices.registry import Registry
+from flow.appender import Appender
+from flow.ledger import COLUMNS, Difference, Ledger, LedgerRow, Reason, verify
+from store.readings import ReadingStore, StoreUnavailable
 from store.records.tables import ledger as counts_table
 from store.records.tables import ledger_reasons as reasons_table
 from store.records.tables import snapshots
@@ -21,6 +24,8 @@ from store.records.tables import snapshots
 Place = tuple[int, int]  # hour, device
 # Folding takes some milliseconds, twice a minute.
 PATIENCE_S = 2.0
+# What may wait for the readings store takes it this long at most.
+DRAIN_S = 60.0
 T = TypeVar("T")
 _FOLDED = select(func.max(snapshots.c.number))
 
@@ -160,3 +165,22 @@ def _add_reasons(tx: Connection, shown: Mapping[Place, Sums]) -> None:
 def _row(place: Place, sums: Sums) -> LedgerRow:
     reasons = {reason: n for reason, n in sums.reasons.items() if n}
     return LedgerRow(device=place[1], hour=place[0], reasons=reasons, **sums.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """`stored` values and events of `devices` devices, by the ledger; no `differences`: the stores have just them."""
+
+    devices: int
+    stored: int
+    differences: Sequence[Difference]
+
+
+def recount(records: Engine, ledger: Ledger, readings: ReadingStore, registry: Registry, appender: Appender) -> Recount:
+    """Count the stores again, in the settling thread or where none runs. Raises StoreUnavailable where the readings
+    store does not take what waits for it."""
+    if not appender.drain(DRAIN_S):
+        raise StoreUnavailable(f"{appender.lag()} journal entries wait for the readings store")
+    with records.connect() as tx:
+        stored = ledger.stored(tx)
+        return Recount(len(stored), sum(stored.values()), verify(tx, ledger, readings, registry))

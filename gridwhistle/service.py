@@ -42,6 +42,7 @@ from devices.town import Town, read_town
 from flow.access import ensure_admin, open_local_session
 from flow.filling import Filler, FillingThread
 from flow.installation import Health, Installation, LatestValues
+from flow.ledger_book import LedgerBook, recount
 from flow.memory import Limits
 from flow.readings import Settler
 from flow.reloading import Reloaded, wrong_rules
@@ -180,6 +181,11 @@ class Service:
             ledger_sums=memory.ledger.running,
             session_span=settings.sessions.hours * HOUR,
             ask_engine=lambda look: self.centre.ask(lambda: look(memory.engine)),
+            ledger_reasons=memory.ledger.running_reasons,
+            book=LedgerBook(self.records, memory.ledger),
+            verify_ledger=lambda: self.centre.run(
+                lambda: recount(self.records, memory.ledger, readings, memory.registry, self.settler.appender)
+            ),
             read_again=self._rereader(limits.clock),
             command_asked=self.commander.wake,
             site=site,

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -29,6 +30,7 @@ from devices.town import read_town
 from flow import access
 from flow.installation import Installation, LatestValues
 from flow.ledger import LedgerRow
+from flow.ledger_book import LedgerBook, Recount, recount
 from flow.memory import Limits
 from flow.reloading import Reloaded, wrong_rules
 from flow.start import start_settler
@@ -139,7 +141,8 @@ class Centre:
             set_device_status=self._set_status, declare=self._declare, reload=self._reload,
             rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
-            ledger_sums=memory.ledger.running,
+            ledger_sums=memory.ledger.running, ledger_reasons=memory.ledger.running_reasons,
+            book=LedgerBook(self.records, memory.ledger), verify_ledger=self._verify,
             read_again=Rereader(
                 Decoder(
                     memory.registry, unknown=UnknownDevices.QUARANTINE, now=lambda: self.now,
@@ -174,6 +177,13 @@ class Centre:
     async def _set_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
         await asyncio.to_thread(self.settler.set_status, device_id, status, self.now, actor)
         self.decoder.forget_routes()
+
+    async def _verify(self) -> Recount:
+        memory = self.settler.memory
+        count = partial(
+            recount, self.records, memory.ledger, self.readings, memory.registry, self.settler.appender
+        )
+        return await asyncio.to_thread(count)
 
     def _ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None) -> list[LedgerRow]:
         with self.records.connect() as tx:

@@ -187,6 +187,7 @@ ROUTES = (
     Route("POST", f"{V1}/refused/retry", ADMINS, unreadable),
     Route("POST", f"{V1}/refused/purge", ADMINS, fixed({"reason": "bad_topic"})),
     Route("GET", f"{V1}/ledger", EVERYONE),
+    Route("POST", f"{V1}/ledger/verify", ADMINS),
     Route("GET", f"{V1}/stream", EVERYONE),
     Route("GET", "/healthz", ANYONE),
     Route("GET", "/readyz", ANYONE),
