@@ -180,9 +180,7 @@ class Centre:
 
     async def _verify(self) -> Recount:
         memory = self.settler.memory
-        count = partial(
-            recount, self.records, memory.ledger, self.readings, memory.registry, self.settler.appender
-        )
+        count = partial(recount, self.records, memory.ledger, self.readings, memory.registry, self.settler.appender)
         return await asyncio.to_thread(count)
 
     def _ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None) -> list[LedgerRow]:
