@@ -185,8 +185,5 @@ def _buckets(
 
 
 def _first(here: Installation, series: int, start: int, end: int) -> int | None:
-    """When the first reading of the span was measured."""
-    if start >= end:
-        return None
-    found = here.readings.range(series, start, end, 1).measured_at
-    return int(found[0]) if len(found) else None
+    """When the first reading of the span was measured, or what is left of it begins."""
+    return here.readings.first(series, start, end) if start < end else None

@@ -17,10 +17,10 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from devices.batch import F64, I32, I64
-from devices.instants import MAX_INSTANT
 from devices.registry import Registry
 from flow.classify import Verdict
 from flow.ledger import Correction, counted_as, write_corrections
+from flow.retention import count_deletions, delete_series
 from store.fault_points import reach
 from store.readings import Columns, ReadingStore, StoreUnavailable
 from store.records.database import write
@@ -109,9 +109,11 @@ class Appender:
             target = self._last
             return self._wake.wait_for(lambda: self.applied >= target, timeout)
 
-    def delete(self, series: Sequence[int]) -> int:
-        """Every stored reading of the series; how many went."""
-        return self._readings.delete_before(MAX_INSTANT, series) if series else 0
+    def delete(self, series: Sequence[int], now: int) -> int:
+        """Everything stored of the series, counted in the ledger as deleted; how many readings went."""
+        gone = delete_series(self._readings, list(series)) if series else 0
+        self.corrections.extend(count_deletions(self._records, self._readings, self._registry, now))
+        return gone
 
     def stop(self, timeout: float) -> None:
         self.drain(timeout)

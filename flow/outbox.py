@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Engine, and_, or_, select, update
+from sqlalchemy import ColumnElement, Engine, and_, delete, or_, select, update
 
-from devices.instants import HOUR, MINUTE, SECOND
+from devices.instants import DAY, HOUR, MINUTE, SECOND
 from store.records.database import write
 from store.records.tables import outbox
 
@@ -20,6 +20,9 @@ LEASE = MINUTE
 FIRST_RETRY = 5 * SECOND
 # A receiver that is down for a night gets its message within the hour of coming back.
 LONGEST_RETRY = HOUR
+# Sent messages are kept so long for whoever asks whether one went out; the occurrence itself stays.
+SENT_KEPT = 30 * DAY
+_PRUNED = 500  # in one commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,3 +111,16 @@ def dead_letters(records: Engine, limit: int) -> list[DeadLetter]:
 def _open(now: int) -> ColumnElement[bool]:
     free = or_(outbox.c.claimed_until.is_(None), outbox.c.claimed_until <= now)
     return and_(outbox.c.sent_at.is_(None), outbox.c.dead_at.is_(None), outbox.c.due_at <= now, free)
+
+
+def prune_sent(records: Engine, now: int) -> int:
+    """Delete what was sent longer ago than SENT_KEPT; how many went."""
+    old = select(outbox.c.id).where(outbox.c.sent_at < now - SENT_KEPT).limit(_PRUNED)
+    gone = 0
+    while True:
+        with records.connect() as tx:
+            found = tx.execute(old).scalars().all()
+        if not found:
+            return gone
+        with write(records) as tx:
+            gone += tx.execute(delete(outbox).where(outbox.c.id.in_(found))).rowcount

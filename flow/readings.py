@@ -219,28 +219,22 @@ class Settler:
         return gone
 
     def delete_rejected(self, now: int) -> int:
-        """Delete what the stores have of rejected devices and count it as deleted; how many went. Whatever the ledger
-        has of such a device beyond its events is gone then, so a deletion that a crash cut short is finished by doing
-        it again. Nothing is done while something waits for the readings store."""
+        """Delete what the store has of rejected devices, counted as deleted; how many went. What a crash cut short is
+        finished by doing it again: a device of which the ledger has more than its events has readings left. Nothing is
+        done while something waits for the readings store."""
         registry = self.memory.registry
         rejected = [d.number for d in registry.devices if d.status is DeviceStatus.REJECTED]
         if not rejected or self.appender.lag():
             return 0
+        self.appender.delete((), now)
         with self.records.connect() as tx:
-            left = {device: self.memory.ledger.stored(tx).get(device, 0) for device in rejected}
-            for device, n in received_events(tx).items():
-                if device in left:
-                    left[device] -= n
-        gone = {device: n for device, n in left.items() if n}
-        if not gone:
+            stored, happened = self.memory.ledger.stored(tx), received_events(tx)
+        left = {device for device in rejected if stored.get(device, 0) != happened.get(device, 0)}
+        if not left:
             return 0
-        self.appender.delete([n for n, d in enumerate(registry.series_device) if d in gone])
-        corrections = [Correction(device, now, {"deleted": n}) for device, n in gone.items()]
-        with write(self.records) as tx:
-            write_corrections(tx, corrections)
-        for correction in corrections:
-            self.memory.ledger.correct(correction)
-        return sum(gone.values())
+        gone = self.appender.delete([n for n, d in enumerate(registry.series_device) if d in left], now)
+        self._take_corrections()
+        return gone
 
     def service_alarm(self, transition: Transition, now: int) -> None:
         """An alarm about this installation itself, such as gw-link; no state of the readings is touched."""

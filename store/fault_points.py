@@ -13,14 +13,19 @@ from itertools import count
 from pathlib import Path
 
 POINTS = ("before_commit", "after_commit", "before_append", "after_append", "before_snapshot", "after_snapshot")
+# Reached when an hour or a day is over, not under load.
+UPKEEP_POINTS = (
+    "before_fold", "before_mend", "before_carry", "before_compacted", "after_compacted", "before_delete",
+    "after_delete", "after_count",
+)  # fmt: skip
 STATES = ("store_refuses", "store_hangs")
 
 
 def _asked() -> tuple[str, int]:
     """Raises ValueError for a place that there is not."""
     name, _, nth = os.environ.get("GRIDWHISTLE_FAULT_POINT", "").partition(":")
-    if name and name not in POINTS:
-        raise ValueError(f"GRIDWHISTLE_FAULT_POINT: {name!r}; one of {', '.join(POINTS)}")
+    if name and name not in POINTS + UPKEEP_POINTS:
+        raise ValueError(f"GRIDWHISTLE_FAULT_POINT: {name!r}; one of {', '.join(POINTS + UPKEEP_POINTS)}")
     return name, int(nth or 1)
 
 

@@ -1,11 +1,15 @@
-"""The time-series store: one small protocol, one file a backend, one conformance suite (tests/store).
+"""The time-series store: one small protocol, one conformance suite (tests/store), one backend (DuckDB).
 
 All instants are int64 microseconds since 1970 UTC; series are the numbers of devices.registry.Registry.
+
+Beside the readings it keeps what they were by the minute and by the hour (*roll-ups*), which stay when the readings go.
+`upkeep` makes them: a thread of its own calls it again and again, and the readings are right whenever it is called, and
+if it is never called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -77,6 +81,22 @@ class Capabilities:
     survives_kill: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """How many readings of a series went with one deletion. Numbers rise and are never given twice."""
+
+    number: int
+    series: int
+    count: int
+
+
+class Roll(StrEnum):
+    """The widths of roll-ups."""
+
+    MINUTES = "minutes"
+    HOURS = "hours"
+
+
 class StoreUnavailable(Exception):
     """The store does not answer now; nothing was appended. The journal keeps what is waiting."""
 
@@ -100,7 +120,13 @@ class ReadingStore(Protocol):
         """The newest reading of each series that has one; None asks for all."""
 
     def aggregate(self, series: int, start: int, end: int, every: int, fn: Fn) -> tuple[I64, F64]:
-        """Start of each non-empty bucket of `every` microseconds (counted from 1970 UTC), and its value."""
+        """Start of each non-empty bucket of `every` microseconds (counted from 1970 UTC), and its value.
+
+        Where roll-ups fit into the buckets they are read instead of the readings and say the same; where the readings
+        are deleted they are what there is, wholly inside [start, end) or not at all."""
+
+    def first(self, series: int, start: int, end: int) -> int | None:
+        """The instant of the first reading in [start, end), or of the first roll-up where the readings are deleted."""
 
     def find(self, series: I32, measured_at: I64) -> tuple[I64, F64]:
         """Positions in the arguments that are stored, and the values there."""
@@ -108,7 +134,20 @@ class ReadingStore(Protocol):
     def series(self) -> dict[int, int]:
         """How many readings each series has."""
 
-    def delete_before(self, instant: int, series: Sequence[int] | None = None) -> int:
-        """Delete readings measured before the instant; how many went."""
+    def upkeep(self, now: int) -> bool:
+        """One short piece of work on what lies behind `now`: roll-ups, order, free space. Whether more waits."""
+
+    def delete(self, series: I32, start: I64, end: I64, stopping: Callable[[], bool] = lambda: False) -> int:
+        """Delete the readings of each series measured in [start, end), piece by piece until `stopping`; how many went.
+        Every piece leaves its Deletions with it in one commit. Roll-ups stay."""
+
+    def deletions(self, after: int = 0) -> list[Deletion]:
+        """What went and is not acknowledged, of numbers greater than `after`, ascending."""
+
+    def acknowledge(self, number: int) -> None:
+        """Deletions up to this number are counted where they must be: forget them."""
+
+    def forget(self, roll: Roll, before: int, series: Sequence[int] | None = None) -> None:
+        """Delete roll-ups of these series (None: of all) that begin before the instant."""
 
     def close(self) -> None: ...

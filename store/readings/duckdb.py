@@ -1,197 +1,247 @@
-"""Readings in one DuckDB file: the default, with nothing to install.
+"""Readings in one DuckDB file: the default, with nothing to install (layout.py says how it is laid out).
 
-The table has no primary key (measured: 7 times slower, 9 times larger); the settle path says which rows may already
+No table has a primary key (measured: 7 times slower, 9 times larger); the settle path says which rows may already
 be there and only those are looked for. DuckDB locks the file: no second process can even read it.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 
-from devices.batch import F64, I32, I64
-from store.fault_points import store_refuses
-from store.readings import Capabilities, Columns, Fn, Point, Points, Slice, StoreUnavailable
+from devices.batch import F64, I32, I64, Bool
+from devices.instants import DAY, HOUR, MAX_INSTANT
+from store.readings import Capabilities, Columns, Deletion, Fn, Point, Points, Roll, Slice, StoreUnavailable
+from store.readings.folding import Span, aggregate, first
+from store.readings.forgetting import acknowledge, delete, deletions, forget
+from store.readings.layout import RAW, Reading, check, open_file, transaction
+from store.readings.upkeep import Upkeep
 
-_SCHEMA = """
-create table if not exists readings (
-    series integer not null, measured_at bigint not null, value double not null,
-    quality utinyint not null, stored_at bigint not null);
-create table if not exists applied (number bigint not null);
-insert into applied select 0 where not exists (select 1 from applied);
-"""
-_FOLD = {
-    Fn.AVG: "avg(value)",
-    Fn.MIN: "min(value)",
-    Fn.MAX: "max(value)",
-    Fn.SUM: "sum(value)",
-    Fn.COUNT: "count(*)::double",
-    Fn.LAST: "arg_max(value, measured_at)",
-}
-# One thread scans a day of one series in milliseconds; more would take the core the settle path needs.
-_THREADS = 1
-_MEMORY = "1GB"
 # A checkpoint that could not be written (a full disk) makes DuckDB refuse everything until the file is opened again.
 _DEAD = (duckdb.FatalException, duckdb.ConnectionException)
+# How many of its series a look-up names one by one: beyond this reading them all is as fast.
+_NAMED = 1_000
 
 
 class DuckDBReadings:
-    """One writer connection behind a lock; every reader takes a cursor of its own."""
+    """One writer connection behind a lock, one for upkeep; every reader takes a cursor of its own."""
 
     capabilities = Capabilities(precision_us=1, deletes_exactly=True, survives_kill=True)
 
     def __init__(self, path: Path) -> None:
-        """Raises StoreUnavailable."""
-        self._path = path
-        self._write = threading.Lock()
-        self._open()
-
-    def _open(self) -> None:
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "threads": _THREADS, "memory_limit": _MEMORY, "autoinstall_known_extensions": False,
-        }  # fmt: skip
-        try:
-            self._connection = duckdb.connect(str(self._path), config=config)
-            self._connection.execute(_SCHEMA)
-        except duckdb.Error as error:
-            raise StoreUnavailable(f"{self._path.name}: {error}") from error
+        self._file = open_file(path)
+        self.maintenance = Upkeep(self._file, path)
 
     def append(self, number: int, batches: Sequence[Columns]) -> None:
-        with self._write:
-            _check()
+        file = self._file
+        with ExitStack() as stack:
+            stack.enter_context(file.write)
+            check()
+            if any(batch.replaces.any() for batch in batches):
+                stack.enter_context(file.rows)
             try:
                 if number <= self.applied():
                     return
-                self._connection.execute("begin")
-                for batch in batches:
-                    self._append_one(batch)
-                self._connection.execute("update applied set number = ?", [number])
-                self._connection.execute("commit")
-            except duckdb.Error as error:
-                self._roll_back()
-                if isinstance(error, _DEAD):
-                    self._connection.close()
-                    self._open()
-                raise StoreUnavailable(str(error)) from error
+                with transaction(file.connection):
+                    met = [self._append_one(batch) for batch in batches]
+                    file.connection.execute("update applied set number = ?", [number])
+            except StoreUnavailable as error:
+                if isinstance(error.__cause__, _DEAD):
+                    file.reopen()
+                raise
+            for series in met:
+                file.known[series] = True
 
-    def _append_one(self, batch: Columns) -> None:
-        mark = batch.replaces.astype(np.bool_)
+    def _append_one(self, batch: Columns) -> I32:
+        """The series that were not there before."""
+        connection, mark = self._file.connection, batch.replaces.astype(np.bool_)
         series, measured_at, value, quality = batch.series, batch.measured_at, batch.value, batch.quality
+        if not len(series):
+            return series
+        self._file.grow(int(series.max()) + 1)
         if mark.any():
             # Of several rows for one instant the last stands: keep the last of each, then replace what is stored.
-            gone = {"series": series[mark], "measured_at": measured_at[mark]}
-            self._connection.register("gone", gone)
-            self._connection.execute(
-                "delete from readings using gone "
-                "where readings.series = gone.series and readings.measured_at = gone.measured_at"
-            )
+            self._delete_replaced(series[mark], measured_at[mark])
             keep = _last_of_each(series, measured_at)
             series, measured_at, value, quality = series[keep], measured_at[keep], value[keep], quality[keep]
-        if len(series):
-            rows = {"series": series, "measured_at": measured_at, "value": value, "quality": quality}
-            self._connection.register("arrived", rows)
-            self._connection.execute(
-                "insert into readings select series, measured_at, value, quality, ? from arrived", [batch.stored_at]
+        rows = {"series": series, "measured_at": measured_at, "value": value, "quality": quality}
+        connection.register("arriving", rows)
+        connection.execute(
+            "insert into arrived select series, measured_at, value, quality, ? from arriving", [batch.stored_at]
+        )
+        self._mark_dirty(series, measured_at)
+        fresh = np.unique(series[~self._file.known[series]])
+        if len(fresh):
+            connection.register("fresh", {"series": fresh})
+            connection.execute("insert into known select series from fresh")
+        return fresh
+
+    def _delete_replaced(self, series: I32, measured_at: I64) -> None:
+        connection, building = self._file.connection, self._file.building
+        connection.register("gone", {"series": series, "measured_at": measured_at})
+        names = ["arrived"]
+        for day in np.unique(measured_at // DAY).tolist():
+            names += [part.name for part in Reading(connection).parts(RAW, day * DAY, day * DAY + 1)]
+        if building is not None and building.part.level is RAW and building.part.name in names:
+            names.append(building.name)
+        for name in dict.fromkeys(names):
+            connection.execute(
+                f"delete from {name} using gone where {name}.series = gone.series "
+                f"and {name}.measured_at = gone.measured_at"
             )
 
-    def _roll_back(self) -> None:
-        try:
-            self._connection.execute("rollback")
-        except duckdb.Error:
-            # The failed statement already ended the transaction.
-            return
+    def _mark_dirty(self, series: I32, measured_at: I64) -> None:
+        file = self._file
+        late = (measured_at < file.mark) & (measured_at >= file.since[series])
+        if late.any():
+            hours = np.unique(np.stack([series[late].astype(np.int64), measured_at[late] // HOUR * HOUR]), axis=1)
+            file.connection.register("late", {"series": hours[0].copy(), "hour": hours[1].copy()})
+            file.connection.execute("insert into dirty select series, hour from late")
 
     def applied(self) -> int:
-        row = self._connection.cursor().execute("select max(number) from applied").fetchone()
-        return int(row[0]) if row else 0
+        with self._file.reading() as now:
+            return now.one("select max(number) from applied")
 
     def range(self, series: int, start: int, end: int, limit: int) -> Points:
-        found = self._query(
-            "select measured_at, value, quality from readings "
-            "where series = ? and measured_at >= ? and measured_at < ? order by measured_at limit ?",
-            [series, start, end, limit],
-        )
+        found = self._in_order(f"series = {int(series)}", start, end, limit, [])
         return Points(found["measured_at"], found["value"], found["quality"])
 
     def slice(self, series: Sequence[int], start: int, end: int, limit: int) -> Slice:
-        found = self._query(
-            "select series, measured_at, value, quality from readings "
-            "where measured_at >= ? and measured_at < ? and series in (select unnest(?::integer[])) "
-            "order by measured_at, series limit ?",
-            [start, end, list(series), limit],
-        )
+        found = self._in_order("series in (select unnest(?::integer[]))", start, end, limit, [list(series)])
         return Slice(found["series"], found["measured_at"], found["value"], found["quality"])
 
+    def _in_order(self, which: str, start: int, end: int, limit: int, arguments: list[object]) -> dict[str, Any]:
+        """The first `limit` rows by (measured_at, series): looked for in ever longer stretches of days."""
+        pieces: list[dict[str, Any]] = []
+        with self._file.reading() as now:
+            for low, high in _stretches(now, start, end):
+                pieces.append(
+                    now.ask(
+                        f"select series, measured_at, value, quality from {now.source(RAW, low, high)} where {which} "
+                        f"and measured_at >= {low} and measured_at < {high} order by measured_at, series limit {limit}",
+                        arguments,
+                    )
+                )
+                limit -= len(pieces[-1]["series"])
+                if limit <= 0:
+                    break
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+
     def latest(self, series: Sequence[int] | None = None) -> dict[int, Point]:
-        where, arguments = ("", []) if series is None else ("where series in (select unnest(?))", [list(series)])
-        found = self._query(
-            "select series, max(measured_at) as newest, arg_max(value, measured_at) as value, "
-            f"arg_max(quality, measured_at) as quality from readings {where} group by series",
-            arguments,
-        )
-        columns = (found[name].tolist() for name in ("series", "newest", "value", "quality"))
-        return {s: Point(at, value, quality) for s, at, value, quality in zip(*columns, strict=True)}
+        missing = np.zeros(len(self._file.known), np.bool_)
+        missing[self._file.known if series is None else [s for s in series if s < len(missing)]] = True
+        missing &= self._file.known
+        found: dict[int, Point] = {}
+        with self._file.reading() as now:
+            for low, high in _backwards(now):
+                if not missing.any():
+                    break
+                for s, point in _newest(now, low, high, missing).items():
+                    if s not in found or found[s].measured_at < point.measured_at:
+                        found[s] = point
+                    missing[s] = False
+        return found
 
     def aggregate(self, series: int, start: int, end: int, every: int, fn: Fn) -> tuple[I64, F64]:
-        # Floor division, so that buckets before 1970 would not fold over zero either.
-        found = self._query(
-            f"select (measured_at // $every) * $every as bucket, {_FOLD[fn]} as value from readings "
-            "where series = $series and measured_at >= $start and measured_at < $end group by bucket order by bucket",
-            {"every": every, "series": series, "start": start, "end": end},
-        )
-        return found["bucket"], found["value"]
+        with self._file.reading() as now:
+            return aggregate(now, Span(series, start, end, self._file.since_of(series)), every, fn)
+
+    def first(self, series: int, start: int, end: int) -> int | None:
+        found = self.range(series, start, end, 1).measured_at.tolist()
+        with self._file.reading() as now:
+            rolled = first(now, Span(series, start, end, self._file.since_of(series)))
+        return min([*found, *([] if rolled is None else [rolled])], default=None)
 
     def find(self, series: I32, measured_at: I64) -> tuple[I64, F64]:
         if not len(series):
             return np.empty(0, np.int64), np.empty(0, np.float64)
         asked = {"position": np.arange(len(series), dtype=np.int64), "series": series, "measured_at": measured_at}
-        _check()
-        try:
-            cursor = self._connection.cursor()
-            # The range lets DuckDB skip row groups by their minimum and maximum; a bare join reads the whole table.
-            cursor.register("asked", asked)
-            found = cursor.execute(
-                "select asked.position, readings.value from readings join asked "
-                "on readings.series = asked.series and readings.measured_at = asked.measured_at "
-                "where readings.measured_at between ? and ? order by asked.position",
-                [int(measured_at.min()), int(measured_at.max())],
-            ).fetchnumpy()
-        except duckdb.Error as error:
-            raise StoreUnavailable(str(error)) from error
-        return found["position"], found["value"]
+        days = np.unique(measured_at // DAY).tolist()
+        found: list[dict[str, Any]] = []
+        with self._file.reading() as now:
+            now.cursor.register("asked", asked)
+            parts = [part.name for day in days for part in now.parts(RAW, day * DAY, day * DAY + 1)]
+            for name in ("arrived", *dict.fromkeys(parts)):
+                # The range lets DuckDB skip row groups by their minimum and maximum; a bare join reads the whole table.
+                found.append(
+                    now.ask(
+                        f"select asked.position, {name}.value from {name} join asked "
+                        f"on {name}.series = asked.series and {name}.measured_at = asked.measured_at "
+                        f"where {name}.measured_at between {int(measured_at.min())} and {int(measured_at.max())} "
+                        f"and {name}.series between {int(series.min())} and {int(series.max())}"
+                    )
+                )
+        position = np.concatenate([piece["position"] for piece in found])
+        order = np.argsort(position)
+        return position[order], np.concatenate([piece["value"] for piece in found])[order]
 
     def series(self) -> dict[int, int]:
-        found = self._query("select series, count(*) as n from readings group by series", [])
+        with self._file.reading() as now:
+            source = now.source(RAW, 0, MAX_INSTANT + 1)
+            found = now.ask(f"select series, count(*)::bigint as n from {source} group by series")
         return dict(zip(found["series"].tolist(), found["n"].tolist(), strict=True))
 
-    def delete_before(self, instant: int, series: Sequence[int] | None = None) -> int:
-        where, arguments = ("", []) if series is None else ("and series in (select unnest(?))", [list(series)])
-        with self._write:
-            row = self._connection.execute(
-                f"delete from readings where measured_at < ? {where}", [instant, *arguments]
-            ).fetchone()
-        return int(row[0]) if row else 0
+    def upkeep(self, now: int) -> bool:
+        return self.maintenance.step(now)
+
+    def delete(self, series: I32, start: I64, end: I64, stopping: Callable[[], bool] = lambda: False) -> int:
+        return delete(self._file, series, start, end, stopping)
+
+    def deletions(self, after: int = 0) -> list[Deletion]:
+        return deletions(self._file, after)
+
+    def acknowledge(self, number: int) -> None:
+        acknowledge(self._file, number)
+
+    def forget(self, roll: Roll, before: int, series: Sequence[int] | None = None) -> None:
+        forget(self._file, roll.value, before, series)
 
     def close(self) -> None:
-        with self._write:
-            self._connection.close()
-
-    def _query(self, sql: str, arguments: object) -> dict[str, Any]:
-        _check()
-        try:
-            return dict(self._connection.cursor().execute(sql, arguments).fetchnumpy())
-        except duckdb.Error as error:
-            raise StoreUnavailable(str(error)) from error
+        with self._file.write, self._file.rows:
+            self._file.upkeep.close()
+            self._file.connection.close()
 
 
-def _check() -> None:
-    if store_refuses():
-        raise StoreUnavailable("a test says so")
+def _stretches(now: Reading, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """[start, end) cut at days: one, two, four … of those that have a table."""
+    days = [part.end for part in now.parts(RAW, start, end) if part.start > start and part.end < end]
+    low, step = start, 1
+    while days:
+        high = days[min(step, len(days)) - 1]
+        yield low, high
+        low, days, step = high, days[step:], 2 * step
+    yield low, end
+
+
+def _backwards(now: Reading) -> Iterator[tuple[int, int]]:
+    """All of time, latest first: the last hour, its day, and the days that have a table."""
+    top = now.one("select max(measured_at) from arrived")
+    starts = [part.start for part in now.parts(RAW) if part.number >= 0]
+    high = MAX_INSTANT + 1
+    for low in sorted({top - HOUR, *starts, 0}, reverse=True):
+        if 0 <= low < high:
+            yield low, high
+            high = low
+
+
+def _newest(now: Reading, low: int, high: int, missing: Bool) -> dict[int, Point]:
+    wanted = np.flatnonzero(missing)
+    which, arguments = "", []
+    if len(wanted) <= _NAMED:
+        which, arguments = "and series in (select unnest(?::integer[]))", [wanted.tolist()]
+    found = now.ask(
+        "select series, max(measured_at) as newest, arg_max(value, measured_at) as value, "
+        f"arg_max(quality, measured_at) as quality from {now.source(RAW, low, high)} "
+        f"where measured_at >= {low} and measured_at < {high} {which} group by series",
+        arguments,
+    )
+    columns = (found[name].tolist() for name in ("series", "newest", "value", "quality"))
+    return {s: Point(at, value, quality) for s, at, value, quality in zip(*columns, strict=True) if missing[s]}
 
 
 def _last_of_each(series: I32, measured_at: I64) -> I64:

@@ -111,15 +111,6 @@ def test_finding_says_which_instants_are_stored(open_store: Open) -> None:
     assert not len(position)
 
 
-def test_deleting_takes_only_what_was_measured_before(open_store: Open) -> None:
-    store = open_store()
-    store.append(1, [columns((1, 10, 1.0), (1, 20, 2.0), (2, 10, 3.0))])
-    assert store.delete_before(20, [1]) == 1
-    assert store.series() == {1: 1, 2: 1}
-    assert store.delete_before(20) == 1
-    assert store.series() == {1: 1}
-
-
 def test_values_come_back_to_the_last_bit(open_store: Open) -> None:
     store = open_store()
     values = [0.1 + 0.2, 5e-324, -0.0, 1.7976931348623157e308]

@@ -1,0 +1,82 @@
+"""The maintenance thread: upkeep of the readings store, piece by piece, and once an hour what retention deletes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from flow.retention import Retention
+from store.readings import ReadingStore, StoreUnavailable
+
+log = logging.getLogger("gridwhistle.keeping")
+
+LOOK_EVERY_S = 5.0
+RETENTION_EVERY_S = 3600.0
+
+
+class KeepingThread:
+    """`now` is the rule clock; 0 while it has not spoken."""
+
+    def __init__(
+        self, readings: ReadingStore, retention: Retention, *, now: Callable[[], int], wall: Callable[[], int]
+    ) -> None:
+        self._readings = readings
+        self._retention = retention
+        self._now = now
+        self._wall = wall
+        self._stopping = threading.Event()
+        self._turn = threading.Lock()
+        self._awaited = threading.Event()
+        self._due = 0.0
+        self._thread = threading.Thread(target=self._run, name="keeping", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Nothing is deleted meanwhile and all that was is in the ledger; waits for the piece that is under way."""
+        self._awaited.set()
+        with self._turn:
+            self._awaited.clear()
+            self._retention.count(self._now())
+            yield
+
+    def _run(self) -> None:
+        pause = LOOK_EVERY_S
+        while not self._stopping.wait(pause):
+            pause = LOOK_EVERY_S
+            try:
+                with self._turn:
+                    pause = self._keep()
+            except (SQLAlchemyError, StoreUnavailable) as error:
+                log.warning("the stores cannot be kept up now: %s", error)
+            except Exception:
+                log.exception("upkeep failed")
+
+    def _keep(self) -> float:
+        """One piece; how long to rest. Half of the time at most it works: the core belongs to what arrives."""
+        now, begun = self._now(), time.monotonic()
+        if not now:
+            return LOOK_EVERY_S
+        if self._readings.upkeep(now):
+            return time.monotonic() - begun
+        if begun >= self._due:
+            gone = self._retention.run(now, self._wall(), self._pressed)
+            self._due = begun + (RETENTION_EVERY_S if not self._pressed() else 0.0)
+            if gone:
+                log.info("%s readings and events were older than they are kept", f"{gone:,}")
+        return LOOK_EVERY_S
+
+    def _pressed(self) -> bool:
+        return self._stopping.is_set() or self._awaited.is_set()
