@@ -129,9 +129,10 @@ class SettlingCentre:
             await self._end(STORAGE)
 
     async def stop(self) -> None:
-        """Save the state; nothing is settled after this."""
+        """Save the state, unless nothing can be saved; nothing is settled after this."""
         try:
-            await self.run(self._settler.snapshot)
+            if self.storage.sql_trouble() is None:
+                await self.run(self._settler.snapshot)
         finally:
             self._thread.shutdown()
 

@@ -17,6 +17,7 @@ import signal
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -76,6 +77,8 @@ log = logging.getLogger("gridwhistle.service")
 
 TICK_S = 1.0
 SNAPSHOT_EVERY = 30  # ticks
+# How long an end waits for the readings store: what it has not taken is in the journal.
+STORE_S = 2.0
 T = TypeVar("T")
 
 
@@ -125,7 +128,7 @@ class Service:
         with write(self.records) as tx:
             put_categories(tx, files.get("categories.yaml"), watch_us=settings.orders.watch)
         readings = DuckDBReadings(settings.data_dir / "readings.duckdb")
-        stack.callback(readings.close)
+        stack.callback(_within, STORE_S, readings.close)
         password = settings.admin.password
         self.admin_password = ensure_admin(self.records, wall(), password.get_secret_value() if password else None)
         limits = Limits(
@@ -139,7 +142,7 @@ class Service:
         memory = self.settler.memory
         if self.data_clock and memory.now:
             self.data_clock.set(memory.now)
-        stack.callback(self.settler.appender.stop, 10.0)
+        stack.callback(self.settler.appender.stop, STORE_S)
         self.hub = Hub(self.records, self.now, registry=memory.registry, latest=lambda: memory.newest)
         clock = self.data_clock
         self.centre = SettlingCentre(
@@ -424,6 +427,13 @@ def _tell_reloaded(done: asyncio.Future[Reloaded]) -> None:
         log.error("the rules were not reloaded: %s", "\n".join(map(str, error.mistakes)))
     elif error is not None:
         log.error("the rules were not reloaded", exc_info=error)
+
+
+def _within(seconds: float, close: Callable[[], None]) -> None:
+    """What hangs does not keep the process from ending."""
+    closing = threading.Thread(target=close, name="closing", daemon=True)
+    closing.start()
+    closing.join(seconds)
 
 
 FAR_BEHIND = 1_000

@@ -81,7 +81,7 @@ class Load:
         self._machines = machines
         self._chance = random.Random(seed)
         self._walk = [[50.0, 50.0] for _ in range(machines)]
-        self._began_ms = time.time_ns() // 1_000_000
+        self._last = [0] * len(self._names)
         self._waiting: OrderedDict[int, bytes] = OrderedDict()
         self._owed: list[bytes] = []
         self._next_id = 0
@@ -177,8 +177,8 @@ class Load:
             walk = self._walk[device]
             walk[:] = (round(min(max(v + self._chance.uniform(-9, 9), 0), 110), 3) for v in walk)
             values = (walk[0], walk[1])
-        # 15 ms a step: at the rates used here about as fast as the clock, so nothing is late.
-        message = Sent(self._names[device], count + 1, self._began_ms + count * 15, values)
+        at = self._last[device] = max(self._last[device] + 1, time.time_ns() // 1_000_000)
+        message = Sent(self._names[device], count + 1, at, values)
         self.sent.append(message)
         self._next_id = self._next_id % 0xFFFF + 1
         packet = publish(message.topic, message.payload, self._next_id)
