@@ -28,6 +28,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from devices.instants import DAY, HOUR, MINUTE, format_duration, parse_duration
+from devices.kinds import KINDS
 from devices.names import is_name
 from ingest.decoder import UnknownDevices
 
@@ -293,6 +294,70 @@ class Journal(_Group):
     )
 
 
+def _spans(value: object, names: Mapping[str, object]) -> object:
+    """Durations by name, as written; a bare number has no unit."""
+    if not isinstance(value, Mapping) or not value.keys() <= names.keys():
+        raise ValueError("not durations by name")
+    if not all(isinstance(span, str) for span in value.values()):
+        raise ValueError("not a duration")
+    return {name: _none(span) for name, span in value.items()}
+
+
+class Retention(_Group):
+    raw: DurationOrNone = _setting(
+        400 * DAY,
+        "原始数据保存多久（按测量时间）",
+        "How long readings and events are kept, by the time they were measured.",
+        f"{_DURATION}, or none (for ever)",
+    )
+    kinds: Mapping[str, int | None] = _setting(
+        {},
+        "某类设备的数据另定保存期限",
+        "The same for one kind of device, instead of raw and personal.",
+        f'KIND = "400d", {_DURATION}, or "none"',
+    )
+    metrics: Mapping[str, Mapping[str, int | None]] = _setting(
+        {},
+        "某类设备的某项指标另定保存期限",
+        "The same for one metric of a kind, instead of all others.",
+        f'KIND.METRIC = "400d", {_DURATION}, or "none"',
+    )
+    personal: DurationOrNone = _setting(
+        90 * DAY,
+        "涉及个人的数据（门磁、巡查人员等）保存多久",
+        "... of devices that tell about one person (doors, patrols, whatever stands in a home); their roll-ups too.",
+        f"{_DURATION}, or none (for ever)",
+    )
+    minutes: DurationOrNone = _setting(
+        730 * DAY,
+        "每分钟汇总保存多久",
+        "How long roll-ups by the minute are kept.",
+        f"{_DURATION}, or none (for ever)",
+    )
+    hours: DurationOrNone = _setting(
+        None, "每小时汇总保存多久", "... and by the hour.", f"{_DURATION}, or none (for ever)"
+    )
+    evidence_days: int = _count(
+        30,
+        "告警前后的数据在工单归档后再保存的天数",
+        "Readings around an alarm stay until its order is archived (without order: until it clears) and so many days.",
+        lowest=0,
+        highest=3650,
+    )
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _kinds(cls, value: object) -> object:
+        return _spans(value, KINDS)
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _metrics(cls, value: object) -> object:
+        if not isinstance(value, Mapping) or not value.keys() <= KINDS.keys():
+            raise ValueError("not metrics by kind")
+        return {kind: _spans(metrics, KINDS[kind].metrics) for kind, metrics in value.items()}
+
+
 class Orders(_Group):
     watch: Duration = _setting(
         24 * HOUR,
@@ -350,6 +415,7 @@ class Settings(BaseSettings):
     log: Log = Log()
     ingest: Ingest = Ingest()
     journal: Journal = Journal()
+    retention: Retention = Retention()
     orders: Orders = Orders()
     sessions: Sessions = Sessions()
     notify: Notify = Notify()

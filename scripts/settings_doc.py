@@ -48,7 +48,7 @@ def default_of(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if AS_DURATION in field.metadata:
-        return format_duration(value)
+        return "none" if value is None else format_duration(value)
     if value is None or value == {}:
         return "—"
     return value.as_posix() if isinstance(value, Path) else str(value)

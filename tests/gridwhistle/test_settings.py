@@ -66,11 +66,13 @@ def test_every_setting_can_be_given_in_each_of_the_three_ways(tmp_path: Path) ->
         "log.level": "debug", "ingest.batch_ms": "20", "ingest.batch_rows": "50", "ingest.receive_maximum": "100",
         "journal.max_mb": "64", "orders.watch": "1d", "sessions.hours": "1", "notify.attempts": "3",
         "ingest.max_messages_per_s": "50", "ingest.burst_s": "10", "broker.keep_alive_s": "5",
+        "retention.raw": "30d", "retention.personal": "7d", "retention.minutes": "none", "retention.hours": "900d",
+        "retention.evidence_days": "3", "retention.kinds.camera": "none", "retention.metrics.patrol.battery": "5d",
         "notify.channels.duty": "env:DUTY_URL", "admin.password": "long enough",
     }  # fmt: skip
     for key in LEAVES:
         name = ".".join(key)
-        if name == "notify.channels":
+        if name in {"notify.channels", "retention.kinds", "retention.metrics"}:
             continue
         samples.setdefault(name, str(tmp_path / "x"))
     samples["broker.client_id"] = "another"
@@ -81,6 +83,8 @@ def test_every_setting_can_be_given_in_each_of_the_three_ways(tmp_path: Path) ->
     assert by_option != Settings()
     assert by_option.clock == Clock(source=ClockSource.DATA, max_ahead=60 * MINUTE, max_behind=None)
     assert by_option.notify.channels == {"duty": "env:DUTY_URL"}
+    assert by_option.retention.kinds == {"camera": None}
+    assert by_option.retention.metrics == {"patrol": {"battery": 5 * DAY}}
 
 
 def test_paths_in_the_file_are_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +128,15 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(tmp_path: Path) -> No
     assert mistakes_of(None, [], {"GRIDWHISTLE_HTTP__PORT": "many"}) == [
         "GRIDWHISTLE_HTTP__PORT: http.port: 应为 expected 0 to 65535，得到 got 'many'"
     ]
+
+
+@pytest.mark.parametrize("given", ["kinds.nothing=5d", "metrics.camera.level=5d", "kinds.camera=5", "raw=5"])
+def test_how_long_something_is_kept_names_what_there_is_and_a_unit(given: str) -> None:
+    assert mistakes_of(None, [f"retention.{given}"], {})
+
+
+def test_a_number_without_a_unit_is_no_span_in_a_table_either(tmp_path: Path) -> None:
+    assert mistakes_of(written(tmp_path, "[retention.metrics.camera]\nonline = 5\n"), [], {})
 
 
 def test_a_variable_with_our_prefix_that_is_no_setting_is_a_mistake() -> None:
