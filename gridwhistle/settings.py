@@ -300,7 +300,7 @@ def _spans(value: object, names: Mapping[str, object]) -> object:
         raise ValueError("not durations by name")
     if not all(isinstance(span, str) for span in value.values()):
         raise ValueError("not a duration")
-    return {name: _none(span) for name, span in value.items()}
+    return {name: _duration(_none(span)) for name, span in value.items()}
 
 
 class Retention(_Group):
