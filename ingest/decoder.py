@@ -113,7 +113,7 @@ class Decoder:
             if received_at and 0 <= self._last_redriven - received_at < SECOND:
                 received_at = self._last_redriven + 1
             first = PLAIN | RETAIN if redriven.reason == "retained_without_time" else PLAIN
-            self._last_redriven = received_at + self._read(target, payload, received_at, first=first)
+            self._last_redriven = received_at + self._read(target, payload, received_at, first=first) - 1
 
     def _find(self, topic: bytes) -> _Target:
         return self._topics.find(topic, self.listeners)
@@ -143,7 +143,7 @@ class Decoder:
             stamp = self._stamp()
             used = self._read(target, payload, stamp, first=first, packet_id=packet_id)
             if stamp:
-                self._last = stamp + used
+                self._last = stamp + used - 1
 
     def _take_together(self, piece: Piece, strange: _Strange, start: int, end: int) -> None:
         builder, routes, payloads = self.builder, self._topics.routes, piece.payloads[start:end]
@@ -166,9 +166,10 @@ class Decoder:
                 builder.remember(int(ids[place]), payloads[place], int(received_at[place]))
 
         stamp, skip = self._stamp(), self._too_fast(numbers)
-        self._last = stamp + read_together(
+        used = read_together(
             self._topics, numbers, payloads, builder, stamp=stamp, skip=skip, single=single, usual=usual
         )
+        self._last = stamp + used - 1
 
     def _stamp(self) -> int:
         """The instant at which what comes now arrives. No two elements share one, so that values timed by their arrival
