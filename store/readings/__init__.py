@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from devices.batch import F64, I32, I64, U8
@@ -149,5 +150,9 @@ class ReadingStore(Protocol):
 
     def forget(self, roll: Roll, before: int, series: Sequence[int] | None = None) -> None:
         """Delete roll-ups of these series (None: of all) that begin before the instant."""
+
+    def copy_to(self, path: Path) -> int:
+        """Everything as of one instant into a file that is not there yet; the last number that is in it. Appends go on
+        meanwhile. Raises StoreUnavailable, after which no file is left."""
 
     def close(self) -> None: ...

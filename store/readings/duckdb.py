@@ -7,7 +7,7 @@ be there and only those are looked for. DuckDB locks the file: no second process
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +201,26 @@ class DuckDBReadings:
     def forget(self, roll: Roll, before: int, series: Sequence[int] | None = None) -> None:
         forget(self._file, roll.value, before, series)
 
+    def copy_to(self, path: Path) -> int:
+        # One statement, so one snapshot, whatever tables there are; nothing is locked (20 M readings took 7 s, and
+        # appends meanwhile 50 ms at most).
+        cursor = self._file.connection.cursor()
+        try:
+            [(name,)] = cursor.execute("select current_database()").fetchall()
+            cursor.execute(f"attach {_quoted(str(path))} as copied")
+            cursor.execute(f'copy from database "{name}" to copied')
+            [(number,)] = cursor.execute("select max(number) from copied.applied").fetchall()
+            cursor.execute("detach copied")
+        except duckdb.Error as error:
+            with suppress(duckdb.Error):
+                cursor.execute("detach copied")
+            for left in (path, path.with_name(path.name + ".wal")):
+                left.unlink(missing_ok=True)
+            raise StoreUnavailable(str(error)) from error
+        finally:
+            cursor.close()
+        return int(number)
+
     def close(self) -> None:
         with self._file.write, self._file.rows:
             self._file.upkeep.close()
@@ -242,6 +262,10 @@ def _newest(now: Reading, low: int, high: int, missing: Bool) -> dict[int, Point
     )
     columns = (found[name].tolist() for name in ("series", "newest", "value", "quality"))
     return {s: Point(at, value, quality) for s, at, value, quality in zip(*columns, strict=True) if missing[s]}
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _last_of_each(series: I32, measured_at: I64) -> I64:
