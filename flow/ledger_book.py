@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from time import monotonic, sleep
 from typing import TypeVar
 
+import numpy as np
 from sqlalchemy import ColumnElement, Connection, Engine, func, select, tuple_
 
 from devices.instants import HOUR
 from devices.registry import Registry
 from flow.appender import Appender
-from flow.ledger import COLUMNS, Difference, Ledger, LedgerRow, Reason, verify
+from flow.ledger import COLUMNS, Difference, Ledger, LedgerRow, Reason, count_settled, verify
 from store.readings import ReadingStore, StoreUnavailable
+from store.records.journal import every_entry
+from store.records.settled import rows_of
 from store.records.tables import ledger as counts_table
 from store.records.tables import ledger_reasons as reasons_table
 from store.records.tables import snapshots
@@ -184,3 +187,17 @@ def recount(records: Engine, ledger: Ledger, readings: ReadingStore, registry: R
     with records.connect() as tx:
         stored = ledger.stored(tx)
         return Recount(len(stored), sum(stored.values()), verify(tx, ledger, readings, registry))
+
+
+def ledger_as_left(tx: Connection, registry: Registry) -> Ledger:
+    """The ledger of an installation that does not run, however it ended: the tables, and the journal after the last
+    snapshot."""
+    ledger = Ledger()
+    ledger.begin(tx)
+    ledger.folded_through = tx.execute(_FOLDED).scalar() or 0
+    device = np.array(registry.series_device, np.int32)
+    for entry in every_entry(tx, ledger.folded_through):
+        if entry.settled is not None:
+            rows = rows_of(entry.settled)
+            count_settled(ledger, entry.at, entry.settled, device[rows.series], rows.state)
+    return ledger

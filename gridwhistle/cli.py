@@ -12,6 +12,7 @@ import typer
 from gridwhistle import (
     cli_command,
     cli_explain,
+    cli_ledger,
     cli_recorded,
     cli_refused,
     cli_rules,
@@ -84,6 +85,7 @@ app.command("backtest", short_help="回测 Which alarms would rules have raised"
 app.command("suggest", short_help="建议 What would quieten a rule that chatters")(cli_rules.suggest)
 app.command("explain", short_help="为何 Why a rule fired or stayed silent")(cli_explain.explain)
 app.command("command", short_help="指令 Ask a device to do something")(cli_command.command)
+app.command("ledger", short_help="台账 What became of everything received; --verify")(cli_ledger.ledger)
 app.command("init", short_help="新建 Make a configuration, rules and a town to start from")(cli_setup.init)
 app.command("check", short_help="检查 Tell every mistake in a configuration")(cli_setup.check)
 app.command("doctor", short_help="体检 What is wrong here, and what to do")(cli_setup.doctor)

@@ -120,3 +120,11 @@ def time_given(settings: Settings, text: str | None, option: str, *, now: Callab
         raise typer.BadParameter(
             f"{option}: 应为 expected 2025-07-01, 2025-07-01T08:00, 2025-07-01T08:00+08:00, -24h: {error}"
         ) from error
+
+
+def moments(settings: Settings, to: str = "seconds") -> Callable[[str], str]:
+    """Writes an instant of an answer in the site's zone, to the second or minute, with its offset."""
+    from datetime import datetime
+
+    zone = zone_given(settings)
+    return lambda text: datetime.fromisoformat(text).astimezone(zone).isoformat(" ", to)

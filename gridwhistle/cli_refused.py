@@ -7,12 +7,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gridwhistle.cli_options import AsJson, Config, Overrides, read_settings
+from gridwhistle.cli_options import AsJson, Config, Overrides, moments, read_settings, time_given
 from gridwhistle.console_io import NO, OK, WRONG_USE, answer_json, answer_table, give_up, progress, say
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ def list_refused(
     if as_json:
         answer_json(found)
         return
-    shown = _moments(settings)
+    shown = moments(settings)
     from rich.markup import escape
 
     columns = ("编号 id", "时间 at", "理由 reason", "设备 device", "计数 count", "字节 bytes", "说明 detail")
@@ -100,7 +99,7 @@ def show(
         answer_json(found)
         return
     payload = _bytes(found)
-    print(f"{found['id']} · {_moments(settings)(found['at'])} · {_reason(found['reason'])}")
+    print(f"{found['id']} · {moments(settings)(found['at'])} · {_reason(found['reason'])}")
     print(f"主题 topic: {_printable(found['topic']) or '—'}")
     print(f"设备 device: {found['device'] or '—'}")
     print(f"说明 detail: {_detail(found) or '—'}")
@@ -233,7 +232,6 @@ def _packets(settings: Settings) -> Iterator[Packets]:
 
 
 def _time(settings: Settings, packets: Packets, text: str | None, option: str) -> int | None:
-    from gridwhistle.cli_options import time_given
     from gridwhistle.reach import now_of
 
     return time_given(settings, text, option, now=lambda: now_of(packets.reached, settings.clock.source))
@@ -269,11 +267,3 @@ def _dump(payload: bytes) -> list[str]:
     except UnicodeDecodeError:
         pass
     return [f"{n:06x}  {payload[n : n + _HEX_BYTES].hex(' ')}" for n in range(0, len(payload), _HEX_BYTES)]
-
-
-def _moments(settings: Settings) -> Any:
-    """Writes an instant of an answer in the site's zone, with its offset."""
-    from gridwhistle.cli_options import zone_given
-
-    zone = zone_given(settings)
-    return lambda text: datetime.fromisoformat(text).astimezone(zone).isoformat(" ", "seconds")
