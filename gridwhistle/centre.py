@@ -98,6 +98,11 @@ class SettlingCentre:
         for rule in (LINK, BACKLOG):
             await self._end(rule)
 
+    async def jumped(self, now: int) -> None:
+        """The rule clock jumped to `now`: nobody has been silent for as long as that."""
+        if self.linked:
+            await self._link(now)
+
     async def lost(self) -> None:
         self.linked = self._drained = False
 

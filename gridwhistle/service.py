@@ -53,7 +53,7 @@ from flow.stream import Hub
 from gridwhistle.across import warnings
 from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
-from gridwhistle.clock import DataClock, wall
+from gridwhistle.clock import DataClock, SteadyClock, wall
 from gridwhistle.commanding import Commander
 from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.rereading import Rereader
@@ -95,7 +95,8 @@ class Service:
         self.broker_address = (broker.host, broker.port) if broker else (settings.broker.host, settings.broker.port)
         self.stopping = asyncio.Event()
         self.data_clock = DataClock() if settings.clock.source is ClockSource.DATA else None
-        self.heard_clock: Callable[[], int] = self.data_clock.now if self.data_clock else wall
+        self.steady = SteadyClock()
+        self.heard_clock: Callable[[], int] = self.data_clock.now if self.data_clock else self.steady.now
         self.url = ""
         self.admin_password: str | None = None
         self.records: Engine
@@ -110,6 +111,7 @@ class Service:
         self._town: Town | None = None
         self._outbox_wake = asyncio.Event()
         self._down_since: float | None = None
+        self._jumps = 0
 
     def now(self) -> int:
         """The rule clock for people and pages: the wall while the data clock has not spoken."""
@@ -136,7 +138,7 @@ class Service:
             settings.journal.max_mb * 1024 * 1024,
             settings.ingest.receive_maximum,
         )
-        now = None if self.data_clock else wall()
+        now = None if self.data_clock else self.steady.now()
         self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=now, site=site)
         self.settler.wall = wall
         memory = self.settler.memory
@@ -341,6 +343,9 @@ class Service:
         )
         if self.data_clock is None:
             now = self.now()
+            if self.steady.jumps != self._jumps:
+                await self.centre.jumped(now)
+                self._jumps = self.steady.jumps
             await self.centre.clock(now, heard=now - round(subscriber.unheard_s * SECOND))
         if count % SNAPSHOT_EVERY == 0:
             await self.centre.run(self.settler.snapshot)
