@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -17,6 +17,9 @@ log = logging.getLogger("gridwhistle.keeping")
 
 LOOK_EVERY_S = 5.0
 RETENTION_EVERY_S = 3600.0
+# A start has other work to do, and somebody may have started it to look at what is old.
+FIRST_RETENTION_S = 600.0
+T = TypeVar("T")
 
 
 class KeepingThread:
@@ -32,7 +35,7 @@ class KeepingThread:
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._awaited = threading.Event()
-        self._due = 0.0
+        self._due = time.monotonic() + FIRST_RETENTION_S
         self._thread = threading.Thread(target=self._run, name="keeping", daemon=True)
 
     def start(self) -> None:
@@ -43,14 +46,13 @@ class KeepingThread:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    @contextmanager
-    def still(self) -> Iterator[None]:
-        """Nothing is deleted meanwhile and all that was is in the ledger; waits for the piece that is under way."""
+    def paused(self, act: Callable[[], T]) -> T:
+        """What `act` says while nothing is deleted and all that was is in the ledger; waits for the piece under way."""
         self._awaited.set()
         with self._turn:
             self._awaited.clear()
             self._retention.count(self._now())
-            yield
+            return act()
 
     def _run(self) -> None:
         pause = LOOK_EVERY_S

@@ -80,7 +80,7 @@ class Retention:
         self.count(now)
         if not stopping():
             gone += self._delete_events(now, held, stopping)
-            self._forget_rolls(now)
+            self._forget_rolls(now, stopping)
             prune_sent(self.records, wall)
         return gone
 
@@ -103,7 +103,7 @@ class Retention:
         columns = np.array(rows, np.int64).reshape(-1, 3)
         return columns[:, 0].astype(np.int32), columns[:, 1].copy(), columns[:, 2].copy()
 
-    def _forget_rolls(self, now: int) -> None:
+    def _forget_rolls(self, now: int, stopping: Stopping) -> None:
         for roll, span in ((Roll.MINUTES, self.keep.minutes), (Roll.HOURS, self.keep.hours)):
             if span is not None:
                 self.readings.forget(roll, max(0, (now - span) // DAY * DAY))
@@ -113,7 +113,7 @@ class Retention:
             if is_personal(device):
                 groups[self._cutoff(now, device, self.registry.series_metric[number])].append(number)
         for cutoff, numbers in groups.items():
-            if cutoff:
+            if cutoff and not stopping():
                 for roll in Roll:
                     self.readings.forget(roll, cutoff, numbers)
 

@@ -43,10 +43,12 @@ from devices.town import Town, read_town
 from flow.access import ensure_admin, open_local_session
 from flow.filling import Filler, FillingThread
 from flow.installation import Health, Installation, LatestValues
+from flow.keeping import KeepingThread
 from flow.ledger_book import LedgerBook, recount
 from flow.memory import Limits
 from flow.readings import Settler
 from flow.reloading import Reloaded, wrong_rules
+from flow.retention import Retention
 from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
@@ -56,6 +58,7 @@ from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, SteadyClock, wall
 from gridwhistle.commanding import Commander
 from gridwhistle.folders import read_rule_files, read_town_files
+from gridwhistle.keeping import keep_of
 from gridwhistle.rereading import Rereader
 from gridwhistle.settings import ClockSource, Settings
 from gridwhistle.site import read_site, remarks
@@ -107,6 +110,7 @@ class Service:
         self.hub: Hub
         self.installation: Installation
         self.filling: FillingThread
+        self.keeping: KeepingThread
         self.commander: Commander
         self._town: Town | None = None
         self._outbox_wake = asyncio.Event()
@@ -189,7 +193,9 @@ class Service:
             ledger_reasons=memory.ledger.running_reasons,
             book=LedgerBook(self.records, memory.ledger),
             verify_ledger=lambda: self.centre.run(
-                lambda: recount(self.records, memory.ledger, readings, memory.registry, self.settler.appender)
+                lambda: self.keeping.paused(
+                    lambda: recount(self.records, memory.ledger, readings, memory.registry, self.settler.appender)
+                )
             ),
             read_again=self._rereader(limits.clock),
             command_asked=self.commander.wake,
@@ -200,6 +206,10 @@ class Service:
             self.records, readings, memory.registry, lambda: self.settler.book, site, self.settler.appender.drain
         )
         self.filling = FillingThread(filler, now=self.now, found=self.poke)
+        retention = Retention(
+            self.records, readings, memory.registry, keep_of(settings), self.settler.appender.corrections.extend
+        )
+        self.keeping = KeepingThread(readings, retention, now=self.heard_clock, wall=wall)
 
     def _flood(self) -> Flood | None:
         """Recorded data comes as fast as it is played."""
@@ -266,6 +276,7 @@ class Service:
         )
         self._write_api_file()
         self.filling.start()
+        self.keeping.start()
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -292,6 +303,7 @@ class Service:
         finally:
             gc.unfreeze()
             await asyncio.to_thread(self.filling.stop, 10.0)
+            await asyncio.to_thread(self.keeping.stop, 5.0)
             await self.centre.stop()
             (self.settings.data_dir / "api.json").unlink(missing_ok=True)
         with contextlib.suppress(asyncio.CancelledError):
