@@ -42,6 +42,8 @@ def prove(service: Service, sent: Sequence[Sent], rules: Path, *, other: Sequenc
     orders = Counter(o["device"] for o in service.all("orders"))
     data = service.folder / "data"
     assert service.stop() == 0
+    counted = gridwhistle("ledger", "--verify", "--json", "--set", f"data_dir={data}")
+    assert counted.returncode == 0, counted.stdout + counted.stderr
 
     assert sorted((tuple(o[k] for k in KEYS) for o in live), key=str) == expected(sent, rules, service.folder)
     hot = {o["device"] for o in live if o["rule"] == "hot"}
