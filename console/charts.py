@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from alerts.refusals import NotFound
-from console.places import Places
+from console.places import Places, shown_name
 from console.texts import Language
 from console.visits import SignedVisit
 from console.words import metric_name, metric_of, unit
 from devices.instants import DAY, MINUTE
 from devices.kinds import KINDS
 from devices.registry import Device
+from flow.second_sources import sources_of
 from rules.rule import AppliesTo, Rule
 from store.readings import Fn, StoreUnavailable
 
@@ -30,7 +31,8 @@ def charted(device: Device, known: Sequence[str]) -> list[str]:
 
 
 def chart_of(visit: SignedVisit, device: Device, metric: str, places: Places) -> dict[str, object]:
-    """JSON for chart.js: points [ms, value, quality], limits, unit. Raises NotFound for what may not be drawn."""
+    """JSON for chart.js: points [ms, value, quality], limits, unit; `others` is the same metric of the other sources of
+    the station, `dashed` a second source. Raises NotFound for what may not be drawn."""
     installation = visit.installation
     series = installation.registry.find_series(device.number, metric)
     if series is None or metric not in charted(device, [metric]):
@@ -48,7 +50,20 @@ def chart_of(visit: SignedVisit, device: Device, metric: str, places: Places) ->
         "end": end // 1000,
         "points": _points(visit, series, end, above=above),
         "limits": lines,
+        "label": shown_name(visit, device),
+        "dashed": device.second_of is not None,
+        "others": list(_others(visit, device, metric, end, above=above)),
     }
+
+
+def _others(visit: SignedVisit, device: Device, metric: str, end: int, *, above: bool) -> Iterator[dict[str, object]]:
+    registry = visit.installation.registry
+    primary, seconds = sources_of(registry, device)
+    for other in (primary, *seconds):
+        series = registry.find_series(other.number, metric)
+        if other.number != device.number and series is not None:
+            points = _points(visit, series, end, above=above)
+            yield {"label": shown_name(visit, other), "dashed": other.second_of is not None, "points": points}
 
 
 def limits_of(visit: SignedVisit, device: Device, metric: str, places: Places) -> list[dict[str, object]]:
@@ -68,6 +83,8 @@ def limits_of(visit: SignedVisit, device: Device, metric: str, places: Places) -
 
 def applies(rule: Rule, device: Device, places: Places) -> bool:
     to: AppliesTo = rule.applies_to
+    if not device.judged:
+        return False
     if to.kind is not None and to.kind != device.kind:
         return False
     if to.devices is not None and device.id not in to.devices:

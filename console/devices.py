@@ -27,6 +27,7 @@ from console.packets import Packet, packets_of
 from console.pages import page, page_or_part
 from console.places import Choice, Places, is_personal, read_places, shown_name
 from console.pumps import STALE_INTERVALS, is_stale
+from console.sources import Station, first_of, station_of
 from console.texts import say_or
 from console.visits import Posted, Signed, SignedVisit
 from console.words import metric_name, metric_of, quantity
@@ -59,7 +60,8 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One device in the list. `presence` is silent, offline, online, heard or never."""
+    """One device in the list. `presence` is silent, offline, online, heard or never; `second_of` the name of the device
+    it is the second source of, else empty."""
 
     id: str
     name: str
@@ -74,6 +76,7 @@ class Row:
     keeper_phone: str
     worst: Priority | None
     paused: bool
+    second_of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class DevicePage:
     refused: Sequence[Packet]
     counts: Sequence[tuple[str, int]]
     elements: Sequence[Element]
+    station: Station
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,7 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
         refused=packets_of(visit, device=device.number, limit=5)[0] if visit.allows("intake.see") else [],
         counts=[] if hidden else _counts(visit, device),
         elements=elements_of(visit, device, metrics if personal else list(latest)),
+        station=station_of(visit, device),
     )
 
 
@@ -285,6 +290,7 @@ def _row(
         keeper_phone=device.keeper_phone,
         worst=worst.get(device.id),
         paused=paused and not personal,
+        second_of=first_of(visit, device),
     )
 
 

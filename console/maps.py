@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 
 from console.pages import page_or_part
 from console.places import Places, is_personal, read_places
+from console.sources import first_of
 from console.texts import say
 from console.visits import Signed, SignedVisit
 from devices.registry import Device, DeviceStatus
@@ -92,7 +93,7 @@ def map_data(visit: SignedVisit) -> dict[str, object]:
         "grids": [_grid(lines[grid], geometry) for grid, geometry in drawn.items()],
         "labels": _labels(places, drawn),
         "devices": [
-            _point(d, worst.get(d.id))
+            _point(visit, d, worst.get(d.id))
             for d in visit.installation.registry.devices
             if d.status is DeviceStatus.ACTIVE and d.longitude is not None and not is_personal(d.kind)
         ],
@@ -104,9 +105,13 @@ def _grid(line: GridLine, geometry: Mapping[str, Any]) -> dict[str, object]:
     return {"name": line.id, "label": line.name, "at": _middle(geometry), "worst": line.worst, "alarms": line.alarms}
 
 
-def _point(device: Device, worst: Priority | None) -> dict[str, object]:
+def _point(visit: SignedVisit, device: Device, worst: Priority | None) -> dict[str, object]:
+    """`second`: whose second source it is, in words; empty of a station."""
     at = [device.longitude, device.latitude]
-    return {"id": device.id, "name": device.name or device.id, "at": at, "kind": device.kind, "worst": worst}
+    first = first_of(visit, device)
+    second = say(visit.language, "sources.second_of", name=first) if first else ""
+    return {"id": device.id, "name": device.name or device.id, "at": at, "kind": device.kind, "worst": worst,
+            "second": second}  # fmt: skip
 
 
 def _labels(places: Places, drawn: Mapping[str, Mapping[str, object]]) -> list[dict[str, object]]:

@@ -7,7 +7,7 @@ from them, and it stands above the stations that are known to be well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
@@ -42,6 +42,16 @@ Latest = Mapping[str, tuple[int, float, int]]
 
 
 @dataclass(frozen=True, slots=True)
+class Second:
+    """What another source of the station says of its inside level; it is no station of its own."""
+
+    device: str
+    inside: float
+    at: int
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One station. `state` is over, near or empty; `rate` in cm/h; `time_left` in microseconds; None is unknown."""
 
@@ -70,6 +80,7 @@ class Row:
     mains: bool | None
     at: int | None
     stale: bool
+    seconds: Sequence[Second] = ()
 
     @property
     def rising(self) -> bool:
@@ -109,7 +120,11 @@ def pumps_of(visit: SignedVisit) -> Pumps:
             worst.setdefault(alarm.device, alarm.priority)
     latest = installation.latest()
     stations = [d for d in installation.registry.devices if d.kind == KIND and d.status is DeviceStatus.ACTIVE]
-    rows = [_row(visit, d, latest.of(d.number), places=places, priority=worst.get(d.id)) for d in stations]
+    rows = [
+        replace(_row(visit, d, latest.of(d.number), places=places, priority=worst.get(d.id)),
+                seconds=[s for other in stations if other.second_of == d.id and (s := _second(visit, other))])
+        for d in stations if d.second_of is None
+    ]  # fmt: skip
     return Pumps(sorted(rows, key=lambda row: row.badness))
 
 
@@ -153,6 +168,14 @@ def _row(visit: SignedVisit, device: Device, values: Latest, *, places: Places, 
         at=at,
         stale=stale,
     )
+
+
+def _second(visit: SignedVisit, device: Device) -> Second | None:
+    """None where it never told a level."""
+    measured = visit.installation.latest().of(device.number).get("level_inside")
+    if measured is None or measured[2] == Quality.BAD:
+        return None
+    return Second(device.id, measured[1], measured[0], is_stale(device, measured[0], visit.now))
 
 
 def value_of(values: Latest, metric: str) -> float | None:

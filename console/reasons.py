@@ -27,6 +27,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _SIGNS = {"<=": "≤", ">=": "≥", "!=": "≠", "==": "=", "*": "×", "-": "−"}
+# Values of another source that a line has room for, those its kind is about first.
+_FEW = 3
 _WORDS = frozenset({"and", "or", "not", "true", "false"})
 
 
@@ -54,7 +56,8 @@ def _service(
     match rule:
         case "gw-silence" if "last_seen" in reason:
             at = moment(from_iso(str(reason["last_seen"])), zone, now)
-            return say(language, "reason.silent", limit=length(span_of(reason.get("limit")) or 0, language), at=at)
+            words = say(language, "reason.silent", limit=length(span_of(reason.get("limit")) or 0, language), at=at)
+            return _sources(kind, reason, words, language)
         case "gw-clock":
             off = _number(reason.get("seconds_off")) or 0.0
             key = "reason.clock_ahead" if off > 0 else "reason.clock_behind"
@@ -72,6 +75,20 @@ def _service(
                 else words
             )
     return str(reason.get("why", ""))
+
+
+def _sources(kind: str, reason: Mapping[str, object], words: str, language: Language) -> str:
+    """What the other sources of the station still tell, or whose second source it is that is silent."""
+    if "second_of" in reason:
+        return say(language, "reason.second_of", what=words, device=reason["second_of"])
+    seconds = reason.get("second_sources")
+    for second in seconds if isinstance(seconds, list) else ():
+        reader = Reader(kind, second["values"], language)
+        told = [reader.value(metric) for metric in list(second["values"])[:_FEW]]
+        values = ("、" if language is Language.ZH else ", ").join(told)
+        key = "reason.second_tells" if told else "reason.second_reports"
+        words = say(language, key, what=words, device=second["device"], values=values)
+    return words
 
 
 def raw_cause(rule: str, reason: Mapping[str, object]) -> str:
@@ -99,6 +116,12 @@ class Reader:
             else:
                 parts.append(self._plain(token))
         return _join(parts)
+
+    def value(self, metric: str) -> str:
+        """The metric with its value, also of a yes or no."""
+        known, value = metric_of(self.kind, metric), _number(self.values.get(metric))
+        said = quantity(value, known.unit if known else "", self.language)
+        return f"{metric_name(self.kind, metric, self.language)} {said}"
 
     def _plain(self, token: re.Match[str]) -> str:
         if token["duration"]:

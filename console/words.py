@@ -31,12 +31,16 @@ def unit(code: str) -> str:
     return _UNITS.get(code, code)
 
 
+def decimals_of(code: str) -> int:
+    return _DECIMALS.get(code, 2)
+
+
 def number(value: float | None, code: str = "", decimals: int | None = None) -> str:
     """The value without its unit; an em dash where there is none."""
     if value is None or not math.isfinite(value):
         return NOTHING
     fixed = decimals is not None or code in _DECIMALS
-    places = _DECIMALS.get(code, 2) if decimals is None else decimals
+    places = decimals_of(code) if decimals is None else decimals
     if abs(value) >= 100_000:
         return f"{value:.3g}"
     text = f"{value:,.{places}f}"

@@ -23,11 +23,14 @@ def sources_of(registry: Registry, device: Device) -> tuple[Device, tuple[Device
 
 def told_beside(memory: Memory, silences: Iterable[Transition], now: int) -> Iterator[Transition]:
     """Silences (gw-silence); in the reason of one that is raised `second_sources`, those of the station that still
-    report: device, last_seen and values, of a home no values."""
+    report: device, last_seen and values, of a home no values; in that of a second source `second_of`."""
     for told in silences:
         device = memory.registry.get(told.device)
-        if told.edge is not Edge.RAISED or device is None or device.second_of is not None:
+        if told.edge is not Edge.RAISED or device is None:
             yield told
+            continue
+        if device.second_of is not None:
+            yield replace(told, reason={**told.reason, "second_of": device.second_of})
             continue
         _, seconds = sources_of(memory.registry, device)
         alive = [_told(memory, s) for s in seconds if now - memory.presence.last_seen[s.number] < silent_after(s)]

@@ -1,4 +1,4 @@
-// A day of one series with the lines of its rules. Times are the site's: they are shifted by its offset and drawn as UTC,
+// A day of one series with the lines of its rules, and beside it the other sources of the same station. Times are the site's: they are shifted by its offset and drawn as UTC,
 // because a browser only knows its own zone.
 import { colour, font } from "./colours.js";
 
@@ -15,7 +15,16 @@ let shown = "";
 function draw(data) {
   chart ??= echarts.init(box, null, { renderer: "svg" });
   const at = milliseconds => milliseconds + offset;
-  const line = data.points.filter(([, , quality]) => quality < 2).map(([ms, value]) => [at(ms), value]);
+  const drawn = points => points.filter(([, , quality]) => quality < 2).map(([ms, value]) => [at(ms), value]);
+  const line = drawn(data.points);
+  // The primary is solid and in the accent, whichever of the two the page is about; a second source is dashed.
+  const stroke = source => source.dashed
+    ? { color: colour("text"), width: 1.6, type: [7, 4] }
+    : { color: colour("accent"), width: 1.8, type: "solid" };
+  const plain = (source, values) => ({
+    type: "line", name: source.label, data: values, showSymbol: values.length < SPARSE, symbol: "circle", symbolSize: 6,
+    step: data.boolean ? "end" : false, connectNulls: false, lineStyle: stroke(source), itemStyle: { color: stroke(source).color },
+  });
   const doubtful = data.points.filter(([, , quality]) => quality > 0);
   const shade = data.limits.map(limit => ({
     yAxis: limit.value,
@@ -28,7 +37,11 @@ function draw(data) {
     animation: false,
     backgroundColor: "transparent",
     textStyle: { fontFamily: font(), color: colour("text") },
-    grid: { left: 56, right: 18, top: 26, bottom: 30 },
+    grid: { left: 56, right: 18, top: data.others.length ? 40 : 26, bottom: 30 },
+    legend: {
+      show: data.others.length > 0, top: 0, right: 18, itemWidth: 36,
+      textStyle: { color: colour("text"), fontFamily: font() },
+    },
     tooltip: {
       trigger: "axis",
       renderMode: "richText",
@@ -36,9 +49,9 @@ function draw(data) {
       backgroundColor: colour("panel"),
       borderColor: colour("line-2"),
       textStyle: { color: colour("text"), fontFamily: font() },
-      formatter: ([first]) => first
-        ? `${new Date(first.value[0]).toISOString().slice(5, 19).replace("T", " ")}\n${data.name} ${number(first.value[1])} ${data.unit}`
-        : "",
+      formatter: shown => shown.filter(each => each.seriesType === "line").map(({ seriesName, value: [ms, value] }) =>
+        `${new Date(ms).toISOString().slice(5, 19).replace("T", " ")}\n${data.others.length ? seriesName : data.name} ${number(value)} ${data.unit}`
+      ).join("\n"),
     },
     xAxis: {
       type: "time", min: at(data.start), max: at(data.end),
@@ -55,14 +68,14 @@ function draw(data) {
     },
     series: [
       {
-        type: "line", data: line, showSymbol: line.length < SPARSE, symbol: "circle", symbolSize: 6, step: data.boolean ? "end" : false, connectNulls: false,
-        lineStyle: { color: colour("accent"), width: 1.8 }, itemStyle: { color: colour("accent") },
-        areaStyle: { color: colour("accent"), opacity: 0.07 },
+        ...plain(data, line),
+        areaStyle: { color: colour("accent"), opacity: data.others.length ? 0 : 0.07 },
         markLine: {
           silent: true, symbol: "none", data: shade,
           label: { position: "insideStartTop", fontFamily: font(), formatter: ({ name, value }) => `${name} ${number(value)}` },
         },
       },
+      ...data.others.map(other => plain(other, drawn(other.points))),
       {
         type: "scatter", symbolSize: 6, silent: true,
         data: doubtful.map(([ms, value, quality]) => ({
@@ -71,13 +84,14 @@ function draw(data) {
         })),
       },
     ],
-    graphic: data.points.length ? [] : [{
+    graphic: data.points.length || data.others.some(other => other.points.length) ? [] : [{
       type: "text", left: "center", top: "middle",
       style: { text: box.dataset.empty, fill: colour("mute"), font: `14px ${font()}` },
     }],
   }, { notMerge: true });
   box.dataset.drawn = metric;
   box.dataset.points = data.points.length;
+  box.dataset.others = data.others.map(other => other.points.length).join(" ");
   box.dataset.limits = data.limits.map(limit => limit.value).join(" ");
 }
 

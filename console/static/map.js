@@ -24,7 +24,7 @@ function draw(data) {
       backgroundColor: colour("panel"), borderColor: colour("line-2"),
       textStyle: { color: colour("text"), fontFamily: font() },
       formatter: ({ data: item, name }) => {
-        if (item?.device) return `${item.device.name}\n${word(data, item.device.worst)}`;
+        if (item?.device) return `${item.device.name}\n${item.device.second ? `${item.device.second}\n` : ""}${word(data, item.device.worst)}`;
         const grid = byName.get(name);
         return grid ? `${grid.label}\n${word(data, grid.worst)} · ${data.words.alarms} ${grid.alarms}` : "";
       },
@@ -47,10 +47,13 @@ function draw(data) {
     series: [{
       // Devices: dots, larger and coloured where an alarm of theirs stands.
       type: "scatter", coordinateSystem: "geo", z: 4,
-      data: data.devices.map(device => ({
+      // A second source is a ring, below: where it stands beside its primary that is the one to press.
+      data: data.devices.toSorted((a, b) => Boolean(b.second) - Boolean(a.second)).map(device => ({
         name: device.name, value: device.at, device,
-        symbolSize: device.worst ? 9 : 5,
-        itemStyle: { color: colour(device.worst ?? "mute"), borderColor: colour("panel"), borderWidth: 1 },
+        symbolSize: device.second ? 11 : device.worst ? 9 : 5,
+        itemStyle: device.second
+          ? { color: "transparent", borderColor: colour(device.worst ?? "mute"), borderWidth: 1.5 }
+          : { color: colour(device.worst ?? "mute"), borderColor: colour("panel"), borderWidth: 1 },
       })),
     }, {
       type: "scatter", coordinateSystem: "geo", silent: true, symbolSize: 0, z: 6, labelLayout: { hideOverlap: true },

@@ -138,6 +138,7 @@ def test_the_silence_of_the_primary_says_what_the_second_source_still_tells(
     ]
     c.now = START + 10 * DAY
     c.settler.tick(c.now)
+    assert reasons(c)["ps-2"]["second_of"] == "ps-1"
     assert "second_sources" not in reasons(c)["ps-2"], "the primary stands in for nobody"
     assert "second_sources" not in reasons(c)["door-1"], "both fell silent at once"
 
