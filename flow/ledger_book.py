@@ -186,7 +186,7 @@ def recount(records: Engine, ledger: Ledger, readings: ReadingStore, registry: R
         raise StoreUnavailable(f"{appender.lag()} journal entries wait for the readings store")
     with records.connect() as tx:
         stored = ledger.stored(tx)
-        return Recount(len(stored), sum(stored.values()), verify(tx, ledger, readings, registry))
+        return Recount(sum(map(bool, stored.values())), sum(stored.values()), verify(tx, ledger, readings, registry))
 
 
 def ledger_as_left(tx: Connection, registry: Registry) -> Ledger:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from alerts.refusals import NotFound
 from alerts.roles import Actor
 from devices.batch import Batch, Redriven
+from devices.instants import to_iso
 from flow.readings import JournalFull, Settler
 from store.readings import StoreUnavailable
 from store.records.access import write_audit
@@ -149,5 +150,9 @@ def _say(wanted: Wanted) -> str:
     """What was asked for, for the audit."""
     if wanted.ids is not None:
         return " ".join(map(str, wanted.ids[:20])) + (" …" if len(wanted.ids) > 20 else "")
-    parts = [wanted.reason or "", "" if wanted.device is None else f"device {wanted.device}"]
-    return " ".join(part for part in parts if part) or "all"
+    said = [
+        wanted.reason,
+        None if wanted.device is None else f"device {wanted.device}",
+        None if wanted.before is None else f"before {to_iso(wanted.before)}",
+    ]
+    return ", ".join(part for part in said if part) or "all"
