@@ -100,7 +100,7 @@ def test_of_a_killed_installation_nothing_is_missed_and_it_verifies(tmp_path: Pa
     killed(tmp_path, peopled)
     of_killed(tmp_path)
     verified = answer(tmp_path, "ledger", "--verify")["verified"]
-    assert verified == {"ok": True, "devices": 3, "stored": 5, "differences": []}
+    assert verified == {"ok": True, "devices": 2, "stored": 5, "differences": []}
     of_killed(tmp_path)
     assert answer(tmp_path, "ledger", "--device", "ps-2", *SPAN)["total"]["received"] == 4
 
@@ -201,5 +201,5 @@ def test_a_time_as_a_person_writes_it(text: str, instant: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "-", "-soon", "yesterday", "1969-12-31", "24h"])
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="Invalid isoformat|not a duration|before 1970"):
         read_time(text, zone=ZoneInfo("Asia/Shanghai"), now=START)
