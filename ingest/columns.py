@@ -110,6 +110,11 @@ class Builder:
         self._open()
         return part
 
+    def close(self) -> None:
+        """What the lists hold becomes a part; they are empty."""
+        if self.rows:
+            self.add(self.cut())
+
     def add(self, part: Part) -> None:
         """Elements that come after all there are; the lists are empty."""
         self._parts.append(part)
@@ -121,8 +126,8 @@ class Builder:
         for device, (topic, count) in self._too_fast.items():
             detail = f"{count:,} messages over the limit of the device (ingest.max_messages_per_s)"
             self.refuse(topic, b"", "too_fast", detail, device, count)
-        self.add(self.cut())
-        all_ = self._parts[0] if len(self._parts) == 1 else joined(self._parts)
+        self.close()
+        all_ = self._parts[0] if len(self._parts) == 1 else joined(self._parts or [self.cut()])
         batch = Batch(
             series=all_.series,
             measured_at=np.repeat(all_.measured_at, all_.rows),

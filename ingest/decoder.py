@@ -21,7 +21,18 @@ from devices.kinds import KINDS
 from devices.registry import Device, DeviceStatus, Registry
 from ingest.columns import Builder, Part, digest
 from ingest.flood import Flood
-from ingest.formats.native import FAR, Arrived, Route, read_events, read_readings, read_reply, read_status, read_usual
+from ingest.formats.native import (
+    FAR,
+    Arrived,
+    Route,
+    read_events,
+    read_readings,
+    read_reply,
+    read_status,
+    read_usual,
+    refuse_unreadable,
+)
+from ingest.formats.shapes import Failure
 from ingest.pieces import DUP, PLAIN, RETAIN, Piece
 from ingest.together import read_together
 from ingest.topics import MAX_UNKNOWN, Listener, Refusal, Topics, ignore
@@ -149,15 +160,22 @@ class Decoder:
         builder, routes, payloads = self.builder, self._topics.routes, piece.payloads[start:end]
         numbers, ids = piece.columns(start, end)
         builder.packet_ids += ids[ids > 0].tolist()
-        builder.add(builder.cut())
+        builder.close()
 
-        def single(place: int, stamp: int) -> int:
-            target, topic, first = strange.get(start + place) or (routes[int(numbers[place])], b"", PLAIN)
-            if isinstance(target, Refusal):
-                self._refuse(target, topic, payloads[place])
-            elif isinstance(target, Route) and (topic == b"" or not self._is_too_fast(target)):
-                return self._read(target, payloads[place], stamp, first=first, packet_id=int(ids[place]))
-            return 0
+        def single(place: int, stamp: int, failure: Failure | None) -> int:
+            payload, packet_id = payloads[place], int(ids[place])
+            if start + place in strange:
+                target, topic, first = strange[start + place]
+                if isinstance(target, Refusal):
+                    self._refuse(target, topic, payload)
+                elif isinstance(target, Route) and not self._is_too_fast(target):
+                    return self._read(target, payload, stamp, first=first, packet_id=packet_id)
+                return 0
+            route = routes[int(numbers[place])]
+            if failure is not None and failure.error is not None:
+                refuse_unreadable(route, payload, failure.error, builder)
+                return 0
+            return self._read(route, payload, stamp, first=PLAIN, packet_id=packet_id, usual=failure is None)
 
         def usual(places: I64, part: Part, received_at: I64) -> None:
             arrived, off = self._arrived, part.measured_at - part.received_at
@@ -207,24 +225,27 @@ class Decoder:
         shown = topic.decode(errors="backslashreplace")[:1000]
         self.builder.refuse(shown, payload, refusal.reason, refusal.detail, refusal.device)
 
-    def _read(self, route: Route, payload: bytes, received_at: int, *, first: int, packet_id: int = 0) -> int:
-        """How many instants of arrival the packet took."""
+    def _read(
+        self, route: Route, payload: bytes, received_at: int, *, first: int, packet_id: int = 0, usual: bool = True
+    ) -> int:
+        """How many instants of arrival the packet took. Not `usual`: it is known not to have its topic's form."""
         arrived = self._arrived
         arrived.received_at, arrived.retained, arrived.packet_id = received_at, bool(first & RETAIN), packet_id
         if first & DUP and packet_id:
             arrived.received_at = self._first_arrival(packet_id, digest(payload)) or received_at
         try:
-            return self._read_as(route, payload)
+            return self._read_as(route, payload, usual=usual)
         except Exception as error:  # whatever a payload does, it must not come back for ever
             log.exception("a payload on %s could not be read", route.topic)
             self.builder.repair()
             self.builder.refuse(route.topic, payload, "malformed", repr(error), route.device.number)
             return 0
 
-    def _read_as(self, route: Route, payload: bytes) -> int:
+    def _read_as(self, route: Route, payload: bytes, *, usual: bool) -> int:
         if route.channel == "readings":
-            if read_usual(route, payload, self._arrived, self.builder):
-                return 1
+            taken = read_usual(route, payload, self._arrived, self.builder) if usual else None
+            if taken is not None:
+                return taken
             before = route.shape
             used = read_readings(route, payload, self._arrived, self.builder, self._registry, self._topics.shapes)
             if route.shape is not before:

@@ -62,15 +62,19 @@ class Arrived:
         return measured_at - self.received_at > self.ahead or self.received_at - measured_at > self.behind
 
 
-def read_usual(route: Route, payload: bytes, arrived: Arrived, builder: Builder) -> bool:
-    """The packet by its usual shape, without a look at each key; False, with nothing done, for any other packet."""
+def read_usual(route: Route, payload: bytes, arrived: Arrived, builder: Builder) -> int | None:
+    """The packet by its usual shape, without a look at each key: how many elements were added. None, with nothing done,
+    for one of another shape."""
     shape = route.shape
     if shape is None or shape.listed or not arrived.received_at or len(payload) > MAX_PAYLOAD:
-        return False
+        return None
     try:
         measured_at, seq, values = shape.one(payload)
-    except UNREADABLE:
-        return False
+    except msgspec.ValidationError:
+        return None
+    except UNREADABLE as error:
+        refuse_unreadable(route, payload, error, builder)
+        return 0
     builder.series.extend(route.series)
     builder.values.extend(values)
     builder.rows.append(len(values))
@@ -80,14 +84,15 @@ def read_usual(route: Route, payload: bytes, arrived: Arrived, builder: Builder)
     builder.seq.append(seq)
     if arrived.packet_id and arrived.off(measured_at):
         builder.remember(arrived.packet_id, payload, arrived.received_at)
-    return True
+    return 1
 
 
 def read_readings(  # noqa: PLR0917 - as _read_element
     route: Route, payload: bytes, arrived: Arrived, builder: Builder, registry: Registry, shapes: Shapes
 ) -> int:
     """Elements added; each takes one microsecond of arrival, so that no two share an instant by arriving together.
-    The route learns the form of what it has just read."""
+    The route learns the form of a packet of which nothing was refused."""
+    refused = len(builder.refused)
     elements = _elements(route, payload, builder)
     timed_by_arrival = False
     for position, element in enumerate(elements):
@@ -98,9 +103,10 @@ def read_readings(  # noqa: PLR0917 - as _read_element
         timed_by_arrival |= _read_element(route, element, arrived, builder, registry, position)
     if timed_by_arrival and arrived.packet_id:
         builder.remember(arrived.packet_id, payload, arrived.received_at)
-    shape = shapes.find(route.kind, elements, listed=not payload.lstrip().startswith(b"{"))
-    if shape is not None and shape is not route.shape:
-        route.shape, route.series = shape, tuple(route.keys[name] for name in shape.metrics)
+    if len(builder.refused) == refused:
+        shape = shapes.find(route.kind, elements, listed=not payload.lstrip().startswith(b"{"))
+        if shape is not None and shape is not route.shape:
+            route.shape, route.series = shape, tuple(route.keys[name] for name in shape.metrics)
     return len(elements)
 
 
@@ -293,8 +299,13 @@ def _parse(route: Route, payload: bytes, builder: Builder) -> Any:
     try:
         return _json.decode(payload)
     except UNREADABLE as error:
-        builder.refuse(route.topic, payload, "malformed", str(error) or "nested too deeply", route.device.number)
+        refuse_unreadable(route, payload, error, builder)
         return _REFUSED
+
+
+def refuse_unreadable(route: Route, payload: bytes, error: Exception, builder: Builder) -> None:
+    """What is not JSON, with the parser's word for it."""
+    builder.refuse(route.topic, payload, "malformed", str(error) or "nested too deeply", route.device.number)
 
 
 def _instant(said: Any) -> int | None:

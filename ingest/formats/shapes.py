@@ -21,7 +21,8 @@ from devices.instants import MAX_INSTANT, MILLISECOND
 from devices.kinds import Kind
 
 MAX_SEQ = (1 << 63) - 1
-# What msgspec raises at bytes that are not such a packet.
+# What msgspec raises at bytes that are not JSON; at JSON that is not what was asked for, ValidationError, which
+# is a DecodeError too and has to be caught first.
 UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 # Sets of metrics are the senders' to invent; beyond this everything is learned afresh.
 MAX_SHAPES = 4_096
@@ -33,15 +34,25 @@ _Seq = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 
 
 @dataclass(slots=True)
+class Failure:
+    """A packet that has not the form it was taken to have: another, or `error` says why it is not JSON."""
+
+    error: Exception | None = None
+
+
+OTHER = Failure()
+
+
+@dataclass(slots=True)
 class Read:
     """Of m elements out of packets of one form with k metrics: instants (µs), the device's counts and values (m, k);
-    how many elements each packet that could be read had; and which packets could not be."""
+    how many elements each packet of that form had; and by place those that have not this form."""
 
     measured_at: I64
     seq: I64
     values: F64
     counts: list[int] | None  # None: one each
-    failed: list[int]
+    failed: dict[int, Failure]
 
 
 class Shape:
@@ -60,7 +71,8 @@ class Shape:
         self._values = [attrgetter(name) for name in metrics]
 
     def one(self, payload: bytes) -> tuple[int, int, tuple[float, ...]]:
-        """Instant (µs), count and values of a packet of one object. Raises what stands in UNREADABLE for any other."""
+        """Instant (µs), count and values of a packet of one object. Raises ValidationError for any other, and what
+        stands in UNREADABLE for what is not JSON."""
         fields = astuple(self._one(payload))
         first = self._first
         return fields[0] * MILLISECOND, fields[1] if first == 2 else NO_SEQ, fields[first:]
@@ -69,7 +81,7 @@ class Shape:
         """All packets that have this form."""
         found: list[Any] = []
         counts: list[int] | None = None
-        failed: list[int] = []
+        failed: dict[int, Failure] = {}
         if self.listed:
             packets = self._singly(payloads, 0, failed)
             counts = [len(packet) for packet in packets]
@@ -79,10 +91,10 @@ class Shape:
         try:
             return self._columns(found, None, failed)
         except AttributeError:  # a packet was a bare number
-            failed = []
+            failed = {}
             return self._columns(self._singly(payloads, 0, failed), None, failed)
 
-    def _together(self, payloads: Sequence[bytes], start: int, failed: list[int]) -> Sequence[Any]:
+    def _together(self, payloads: Sequence[bytes], start: int, failed: dict[int, Failure]) -> Sequence[Any]:
         """Payloads with `,0,` between them as one list. As many elements as there are payloads and zeros proves that
         each payload is one whole value: no two payloads can make one between them, for inside an object a comma and a
         number is an error, and a string that runs on would be a name no form has. So each is at least one element, and
@@ -95,16 +107,18 @@ class Shape:
             pass
         return self._singly(payloads, start, failed)
 
-    def _singly(self, payloads: Sequence[bytes], start: int, failed: list[int]) -> list[Any]:
+    def _singly(self, payloads: Sequence[bytes], start: int, failed: dict[int, Failure]) -> list[Any]:
         found = []
         for place, payload in enumerate(payloads, start):
             try:
                 found.append(self._one(payload))
-            except UNREADABLE:
-                failed.append(place)
+            except msgspec.ValidationError:
+                failed[place] = OTHER
+            except UNREADABLE as error:
+                failed[place] = Failure(error)
         return found
 
-    def _columns(self, found: list[Any], counts: list[int] | None, failed: list[int]) -> Read:
+    def _columns(self, found: list[Any], counts: list[int] | None, failed: dict[int, Failure]) -> Read:
         size = len(found)
         values = np.empty((size, len(self._values)))
         for column, get in enumerate(self._values):
