@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint types imports pytest bench clean
+.PHONY: setup demo test lint types imports pytest bench soak clean
 
 setup: .venv/ready
 
@@ -34,6 +34,10 @@ pytest: setup
 bench: setup
 	$(BIN)/python -m benchmarks.rules --json
 	$(BIN)/python -m benchmarks.ingest --json
+
+# The faults of tests/crash as long as they are meant to last, and Hypothesis looking for new examples: hours.
+soak: setup
+	GRIDWHISTLE_SOAK=1 $(BIN)/pytest tests/crash tests/rules tests/alerts tests/devices tests/ingest tests/flow tests/store
 
 clean:
 	rm -rf .venv build

@@ -20,6 +20,20 @@ from typing import Protocol
 # Unacknowledged at once; the broker's own limit for a client is 20 of them in flight and the rest in its queue.
 WINDOW = 400
 CAMERAS = 2
+MACHINE = b"gw/v1/crash/equipment/m-0/readings"
+# (topic, payload, how many values the ledger counts): every tenth message of a hostile load is the next of these.
+HOSTILE = (
+    (MACHINE, b"\xff\xfe\x00", 1),
+    (MACHINE, b'{"temperature": NaN}', 1),
+    (MACHINE, b"[" * 20_000, 1),
+    (MACHINE, b'{"at": 1763700000000, "temperature": 1e999}', 1),
+    (MACHINE, b'{"temperature": "hot", "shoe_size": 43}', 2),
+    (MACHINE, b"", 1),
+    (b"gw/v1/crash/submarine/m-0/readings", b'{"depth": 3}', 1),
+    (b"gw/v1/crash/equipment/../readings", b'{"temperature": 3}', 1),
+    (b"gw/v1/elsewhere/equipment/m-0/readings", b'{"temperature": 3}', 1),
+    (b"gw/v1/" + b"deep/" * 100, b"x", 1),
+)
 CONNECT = b"\x00\x04MQTT\x04\x02\x00\x3c\x00\x00"
 MAPPING = """
 site: crash
@@ -72,14 +86,25 @@ class Sent:
 class Load:
     """`rate` messages a second (None: as fast as the broker takes them) of `machines` and two cameras in turn."""
 
-    def __init__(self, broker: Endpoint, *, machines: int = 20, rate: float | None = 1_500, seed: int = 7) -> None:
+    def __init__(
+        self,
+        broker: Endpoint,
+        *,
+        machines: int = 20,
+        rate: float | None = 1_500,
+        name: str = "m-{}",
+        cameras: int = CAMERAS,
+        hostile: bool = False,
+    ) -> None:
         self.sent: list[Sent] = []
-        self.acknowledged = 0
+        # Of all that was sent, and of it what no service can read; `refused` is what the ledger must count for that.
+        self.made = self.acknowledged = self.refused = 0
+        self._hostile = hostile
         self._broker = broker
         self._rate = rate
-        self._names = [f"m-{n}" for n in range(machines)] + [f"cam-{n}" for n in range(CAMERAS)]
+        self._names = [name.format(n) for n in range(machines)] + [f"cam-{n}" for n in range(cameras)]
         self._machines = machines
-        self._chance = random.Random(seed)
+        self._chance = random.Random(7)
         self._walk = [[50.0, 50.0] for _ in range(machines)]
         self._last = [0] * len(self._names)
         self._waiting: OrderedDict[int, bytes] = OrderedDict()
@@ -101,7 +126,7 @@ class Load:
 
     def pause(self) -> None:
         """Nothing new from here; returns when the broker has acknowledged all that was sent."""
-        self._most = len(self.sent)
+        self._most = self.made
         deadline = time.monotonic() + 60
         while self.acknowledged < self._most:
             assert self._failed is None, self._failed
@@ -113,7 +138,7 @@ class Load:
 
     def send(self, count: int) -> None:
         """Exactly so many more, at the rate; returns when they are acknowledged."""
-        self._most = len(self.sent) + count
+        self._most = self.made + count
         deadline = time.monotonic() + 600
         while self.acknowledged < self._most:
             assert self._failed is None, self._failed
@@ -149,15 +174,15 @@ class Load:
             link.sendall(packet)
         link.setblocking(False)
         rest = b""
-        began, before = time.monotonic(), len(self.sent)
+        began, before = time.monotonic(), self.made
         while not self._done.is_set():
             due = WINDOW if self._rate is None else int((time.monotonic() - began) * self._rate) - (
-                len(self.sent) - before
+                self.made - before
             )  # fmt: skip
             room = WINDOW - len(self._waiting)
-            left = WINDOW if self._most is None else self._most - len(self.sent)
+            left = WINDOW if self._most is None else self._most - self.made
             if left <= 0:
-                began, before = time.monotonic(), len(self.sent)
+                began, before = time.monotonic(), self.made
             packets = b"".join(self._make() for _ in range(min(due, room, left)))
             if packets:
                 link.setblocking(True)
@@ -170,6 +195,18 @@ class Load:
                 rest = self._acknowledge(rest + heard)
 
     def _make(self) -> bytes:
+        self.made += 1
+        if self._hostile and self.made % 10 == 0:
+            topic, payload, count = HOSTILE[self.made // 10 % len(HOSTILE)]
+            self.refused += count
+        else:
+            message = self._next()
+            topic, payload = message.topic, message.payload
+        self._next_id = self._next_id % 0xFFFF + 1
+        packet = self._waiting[self._next_id] = publish(topic, payload, self._next_id)
+        return packet
+
+    def _next(self) -> Sent:
         number = len(self.sent)
         device, count = number % len(self._names), number // len(self._names)
         values = None
@@ -180,10 +217,7 @@ class Load:
         at = self._last[device] = max(self._last[device] + 1, time.time_ns() // 1_000_000)
         message = Sent(self._names[device], count + 1, at, values)
         self.sent.append(message)
-        self._next_id = self._next_id % 0xFFFF + 1
-        packet = publish(message.topic, message.payload, self._next_id)
-        self._waiting[self._next_id] = packet
-        return packet
+        return message
 
     def _acknowledge(self, heard: bytes) -> bytes:
         whole = len(heard) // 4 * 4
