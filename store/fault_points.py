@@ -15,7 +15,7 @@ from pathlib import Path
 POINTS = ("before_commit", "after_commit", "before_append", "after_append", "before_snapshot", "after_snapshot")
 # Reached when an hour or a day is over, not under load.
 UPKEEP_POINTS = (
-    "before_fold", "before_mend", "before_carry", "before_compacted", "after_compacted", "before_delete",
+    "before_fold", "before_carry", "before_compacted", "after_compacted", "before_mend", "before_delete",
     "after_delete", "after_count",
 )  # fmt: skip
 STATES = ("store_refuses", "store_hangs")

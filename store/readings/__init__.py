@@ -151,8 +151,8 @@ class ReadingStore(Protocol):
     def forget(self, roll: Roll, before: int, series: Sequence[int] | None = None) -> None:
         """Delete roll-ups of these series (None: of all) that begin before the instant."""
 
-    def copy_to(self, path: Path) -> int:
+    def copy_to(self, path: Path, stopping: Callable[[], bool] = lambda: False) -> int:
         """Everything as of one instant into a file that is not there yet; the last number that is in it. Appends go on
-        meanwhile. Raises StoreUnavailable, after which no file is left."""
+        meanwhile. Raises StoreUnavailable, also once `stopping`, after which no file is left."""
 
     def close(self) -> None: ...
