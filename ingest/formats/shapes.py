@@ -108,15 +108,18 @@ class Shape:
         return self._singly(payloads, start, failed)
 
     def _singly(self, payloads: Sequence[bytes], start: int, failed: dict[int, Failure]) -> list[Any]:
-        found = []
-        for place, payload in enumerate(payloads, start):
+        found: list[Any] = []
+        packets, take, gone = map(self._one, payloads), found.append, 0
+        while True:
             try:
-                found.append(self._one(payload))
+                for packet in packets:
+                    take(packet)
+                return found
             except msgspec.ValidationError:
-                failed[place] = OTHER
+                failed[start + len(found) + gone] = OTHER
             except UNREADABLE as error:
-                failed[place] = Failure(error)
-        return found
+                failed[start + len(found) + gone] = Failure(error)
+            gone += 1
 
     def _columns(self, found: list[Any], counts: list[int] | None, failed: dict[int, Failure]) -> Read:
         size = len(found)
