@@ -91,14 +91,25 @@ def check(
 _MARKS = {"ok": "[green]好 ok  [/green]", "warn": "[yellow]注意 warn[/yellow]", "fail": "[red]故障 fail[/red]"}
 
 
-def doctor(config: Config = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def doctor(
+    config: Config = None,
+    overrides: Overrides = None,
+    broker_config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Mosquitto 的配置文件\n\nMosquitto's configuration: what it keeps, what outlives it.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """体检：哪里不对、怎么办。
 
     What is wrong here, and what to do. Looks at the broker and its limits
     (it publishes 1,200 small messages to a topic of its own to see what
-    the broker keeps for an absent subscriber), the stores, the disk, the
-    clock, the versions. The exit status is 1 if anything fails; a warning
-    is no failure.
+    the broker keeps for an absent subscriber), the stores, the disk and
+    whether what is to be kept fits on it, the clock, the versions. The exit
+    status is 1 if anything fails; a warning is no failure.
 
     [bold]gridwhistle doctor --config gridwhistle.toml[/bold]
     """
@@ -108,7 +119,7 @@ def doctor(config: Config = None, overrides: Overrides = None, as_json: AsJson =
     from gridwhistle.findings import Level
 
     with progress("体检 examining") as done:
-        findings = asyncio.run(examine(config, overrides or (), done))
+        findings = asyncio.run(examine(config, overrides or (), done, broker_config=broker_config))
     failed = any(finding.level is Level.FAIL for finding in findings)
     if as_json:
         answer_json({"ok": not failed, "findings": [asdict(finding) for finding in findings]})

@@ -10,9 +10,8 @@ import ctypes
 import fcntl
 import json
 import os
-import shutil
+import resource
 import sqlite3
-import statistics
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
@@ -23,16 +22,16 @@ from gridwhistle.broker import find_mosquitto
 from gridwhistle.checking import check_all
 from gridwhistle.clock import wall
 from gridwhistle.doctor_broker import examine_broker
+from gridwhistle.doctor_disk import examine_disk
+from gridwhistle.doctor_mosquitto import examine_config
 from gridwhistle.findings import Finding, fail, ok, warn
 from gridwhistle.settings import Settings
 from gridwhistle.settings_sources import SettingsError, load
 
 LIBRARIES = ("duckdb", "sqlalchemy", "fastapi", "numpy", "pydantic", "aiomqtt", "apprise")
-MB = 1024 * 1024
-# SQLite's journal and DuckDB's checkpoint both need room beside the data.
-LITTLE_DISK, TOO_LITTLE_DISK = 2048 * MB, 256 * MB
-# Every batch is one commit, every 50 ms at the most: a slower disk falls behind by itself.
-SLOW_FSYNC_S = 0.05
+# A connection of every screen and of the broker, the databases' files, what waits to be closed: no service comes near
+# this, and the 256 that some systems give, a flood night's screens can use up.
+FEW_FILES = 1024
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 # This program's own year: a clock before it is a board without a battery.
 WRITTEN = 1_735_689_600_000_000  # 2025-01-01
@@ -41,20 +40,26 @@ Step = Callable[[Settings], Awaitable[list[Finding]]]
 
 
 async def examine(
-    config: Path | None, overrides: Sequence[str], progress: Callable[[float], None] = lambda _: None
+    config: Path | None,
+    overrides: Sequence[str],
+    progress: Callable[[float], None] = lambda _: None,
+    *,
+    broker_config: Path | None = None,
 ) -> list[Finding]:
-    """Every matter, worst or not, in the order of what stands on what."""
-    findings = [_versions(), _mosquitto()]
+    """Every matter, worst or not, in the order of what stands on what. `broker_config`: that of the Mosquitto."""
+    findings = [_versions(), _mosquitto(), open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[0])]
     try:
         settings = load(config, overrides)
     except SettingsError as error:
         findings += [fail("settings", str(mistake), "改正 mend it; docs/settings.md") for mistake in error.mistakes]
         return findings
     findings.append(ok("settings", str(config) if config else "默认值与环境变量 defaults and environment"))
-    steps: tuple[Step, ...] = (_files(config), _disk, _stores, _clock, _channels, _broker)
+    steps: tuple[Step, ...] = (_files(config), examine_disk, _stores, _clock, _channels, _broker)
     for number, step in enumerate(steps, 1):
         findings += await step(settings)
         progress(number / len(steps))
+    if broker_config is not None:
+        findings += await asyncio.to_thread(examine_config, broker_config)
     return findings
 
 
@@ -77,6 +82,15 @@ def _mosquitto() -> Finding:
     return ok("mosquitto", found)
 
 
+def open_files(limit: int) -> Finding:
+    """`limit` of this shell; a service manager may give another."""
+    known = "不限 unlimited" if limit == resource.RLIM_INFINITY else str(limit)
+    if limit != resource.RLIM_INFINITY and limit < FEW_FILES:
+        few = f"同时打开的文件最多 {known} 个，屏幕一多就不够 files open at once: too few for many screens"
+        return warn("files.open", few, f"ulimit -n {FEW_FILES}；systemd: LimitNOFILE={FEW_FILES}")
+    return ok("files.open", f"同时打开的文件 files open at once: {known}")
+
+
 def _files(config: Path | None) -> Step:
     async def step(settings: Settings) -> list[Finding]:
         if config is None:
@@ -91,44 +105,6 @@ def _files(config: Path | None) -> Step:
         return [ok("files", f"{checked.rules} 条规则 rules, {checked.devices} 台设备 devices"), *rest]
 
     return step
-
-
-async def _disk(settings: Settings) -> list[Finding]:
-    folder = settings.data_dir.resolve()
-    while not folder.exists():  # it is made at the first start; its file system is there already
-        folder = folder.parent
-    try:
-        pause = await asyncio.to_thread(_fsync_seconds, folder)
-    except OSError as error:
-        return [
-            fail("disk", f"{folder}: 不能写 cannot be written: {error}", "改正权限或 data_dir mend rights or data_dir")
-        ]
-    free = shutil.disk_usage(folder).free
-    text = f"{folder}: 剩余 free {free // MB} MB; 落盘 fsync {pause * 1000:.1f} ms"
-    if free < TOO_LITTLE_DISK:
-        return [fail("disk", text, "腾出空间 make room")]
-    if free < LITTLE_DISK:
-        return [warn("disk", text, "腾出空间 make room")]
-    if pause > SLOW_FSYNC_S:
-        return [warn("disk", text, "磁盘慢，积压会变多 a slow disk: expect a backlog; use an SSD")]
-    return [ok("disk", text)]
-
-
-def _fsync_seconds(folder: Path) -> float:
-    """Median of what one small commit waits for the disk."""
-    probe = folder / f".doctor-{os.getpid()}"
-    times: list[float] = []
-    try:
-        with probe.open("wb") as file:
-            for _ in range(15):
-                file.write(b"x" * 4096)
-                file.flush()
-                begun = wall()
-                os.fsync(file.fileno())
-                times.append((wall() - begun) / 1e6)
-    finally:
-        probe.unlink(missing_ok=True)
-    return statistics.median(times)
 
 
 async def _stores(settings: Settings) -> list[Finding]:
