@@ -23,6 +23,30 @@ SETTLE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 log = logging.getLogger(__name__)
 
 
+_LEDGER = {
+    "gridwhistle_values": (
+        "Values and events by what became of them; received is the sum of the others",
+        "outcome",
+        ("received", "stored", "duplicate", "replaced", "refused"),
+    ),
+    "gridwhistle_stored_values": (
+        "Of the values and events stored: evaluated by the rules, late, flagged, quarantined, and deleted since",
+        "mark",
+        ("evaluated", "late", "flagged", "quarantined", "deleted"),
+    ),
+    "gridwhistle_missing_messages": (
+        "Messages of devices that number theirs: missing (gaps), and of these found after all (gaps_filled)",
+        "state",
+        ("gaps", "gaps_filled"),
+    ),
+}
+_REASONS = {
+    "refused": "Values and events refused, by reason; an unreadable packet counts one",
+    "flagged": "Values and events stored and flagged, by reason",
+}
+MOST_REASONS = 50
+
+
 class Metrics:
     """`observe_settle` takes the seconds of every settled batch; its count is the number of batches."""
 
@@ -41,6 +65,7 @@ class Metrics:
 class _Records(Collector):
     def __init__(self, installation: Installation) -> None:
         self._here = installation
+        self._highest: dict[tuple[str, str], int] = {}
 
     def describe(self) -> Iterable[Metric]:
         # Registering must not ask the database, which may be away.
@@ -68,12 +93,25 @@ class _Records(Collector):
         yield GaugeMetricFamily("gridwhistle_stream_clients", "Clients of the event stream", value=clients)
 
     def _ledger(self) -> Iterable[Metric]:
-        help_ = "Values and events by what became of them; received is the sum of the others"
-        ledger = CounterMetricFamily("gridwhistle_values", help_, labels=["outcome"])
-        sums = self._here.ledger_sums()
-        for name in ("received", "stored", "duplicate", "replaced", "refused"):
-            ledger.add_metric([name], sums[name])
-        yield ledger
+        sums, reasons = self._here.ledger_sums(), self._here.ledger_reasons()
+        for name, (help_, label, columns) in _LEDGER.items():
+            family = CounterMetricFamily(name, help_, labels=[label])
+            for column in columns:
+                family.add_metric([column], self._risen((name, column), sums[column]))
+            yield family
+        for column, help_ in _REASONS.items():
+            family = CounterMetricFamily(f"gridwhistle_{column}_values", help_, labels=["reason"])
+            # Reasons are words of ours and few; a hundred of them would be a mistake.
+            told = sorted(reason for of, reason in reasons if of == column)[:MOST_REASONS]
+            for reason in told:
+                family.add_metric([reason], self._risen((column, reason), reasons[column, reason]))
+            yield family
+
+    def _risen(self, key: tuple[str, str], value: int) -> int:
+        """Counters only rise: a value of less would be read as a restart. What is read again was not refused after
+        all, and what the store had already was not stored anew; their counts catch up."""
+        self._highest[key] = max(value, self._highest.get(key, 0))
+        return self._highest[key]
 
     def _counts(self) -> Iterable[Metric]:
         with self._here.records.connect() as tx:

@@ -112,6 +112,7 @@ refused = Table(
     Column("count", Integer, nullable=False, server_default=text("1")),  # what the ledger counted for it
     Column("whole", Boolean, nullable=False, server_default=text("1")),  # all its bytes are kept
     Index(None, "at"),
+    sqlite_autoincrement=True,  # a number means one packet for ever, also once that is read again
 )
 
 # --- what is out there ----------------------------------------------------------------------------------------------

@@ -201,5 +201,5 @@ def test_a_time_as_a_person_writes_it(text: str, instant: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "-", "-soon", "yesterday", "1969-12-31", "24h"])
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match="Invalid isoformat|not a duration|before 1970"):
+    with pytest.raises(ValueError, match=r"Invalid isoformat|not a duration|before 1970"):
         read_time(text, zone=ZoneInfo("Asia/Shanghai"), now=START)

@@ -23,8 +23,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_ledger_hour_device", "ledger", ["hour", "device"], unique=False)
     op.create_index("ix_ledger_reasons_hour_device", "ledger_reasons", ["hour", "device"], unique=False)
-    op.add_column("refused", sa.Column("count", sa.Integer(), server_default=sa.text("1"), nullable=False))
-    op.add_column("refused", sa.Column("whole", sa.Boolean(), server_default=sa.text("1"), nullable=False))
+    with op.batch_alter_table("refused", recreate="always", table_kwargs={"sqlite_autoincrement": True}) as refused:
+        refused.add_column(sa.Column("count", sa.Integer(), server_default=sa.text("1"), nullable=False))
+        refused.add_column(sa.Column("whole", sa.Boolean(), server_default=sa.text("1"), nullable=False))
     op.add_column("devices", sa.Column("second_of", sa.String(), nullable=True))
     op.create_table(
         "commands",
