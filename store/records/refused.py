@@ -139,8 +139,7 @@ def newer_refused(tx: Connection, after: int) -> list[tuple[str, str]]:
 
 
 def take_redriven(tx: Connection, redriven: Sequence[Redriven]) -> list[Redriven]:
-    """Delete the rows of packets that were read again; those that were still there. A number alone is no proof: SQLite
-    gives that of a deleted row to a new one."""
+    """Delete the rows of packets that were read again; those that were still there."""
     found: list[Redriven] = []
     for one in redriven:
         if tx.execute(delete(refused).where(refused.c.id == one.id, refused.c.at == one.at)).rowcount:
