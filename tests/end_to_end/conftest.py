@@ -35,6 +35,14 @@ class Service:
     api: httpx.Client = field(default_factory=httpx.Client)
 
     def start(self) -> None:
+        self.launch()
+        url = self._ready(60)
+        self.api.close()
+        self.api = httpx.Client(base_url=url, timeout=30)
+        self.sign_in("admin", PASSWORD)
+
+    def launch(self) -> None:
+        """`start` without waiting until it is ready."""
         wanted = {
             "data_dir": self.folder / "data", "broker.url": self.broker.url, "http.port": 0,
             "admin.password": PASSWORD, **self.settings,
@@ -46,10 +54,6 @@ class Service:
                 [PROGRAM, "run", *sets],
                 stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | self.environment,
             )  # fmt: skip
-        url = self._ready(60)
-        self.api.close()
-        self.api = httpx.Client(base_url=url, timeout=30)
-        self.sign_in("admin", PASSWORD)
 
     def _ready(self, seconds: float) -> str:
         """The address of its `ready` line."""
