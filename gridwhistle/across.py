@@ -8,12 +8,15 @@ from typing import Any
 
 from alerts.categories import Catalogue
 from devices.documents import Mistake, Path, nearest, parse
+from devices.instants import SECOND, format_duration
+from devices.kinds import KINDS
 from devices.town import Town, TownDevice
 from rules.book import RuleBook
 from rules.checking import has_series
 from rules.datum import datum_slips
-from rules.expression import Attribute, Expression, leaves
+from rules.expression import Absent, Attribute, Expression, Flat, Forecast, Window, leaves
 from rules.rule import Rule
+from rules.text import text_of
 
 # Beyond this, more devices with the same fault tell nothing new.
 _SHOWN = 3
@@ -67,6 +70,7 @@ class _Against:
         yield from self._missing_attributes()
         yield from self._few_members()
         yield from self._datums()
+        yield from self._short_spans()
 
     def _unknown_names(self) -> Iterator[Said]:
         to, town = self._rule.applies_to, self._town
@@ -98,6 +102,24 @@ class _Against:
                 yield path, f"{said}{nearest(name, known)}", False
             elif all(isinstance(value, str) for value in values):
                 yield path, f"attribute {name!r} of its devices is a text, not a number, so it can never be true", False
+
+    def _short_spans(self) -> Iterator[Said]:
+        """A span in which a device reports once or not at all, each where it is first written."""
+        written: dict[Absent | Flat | Forecast | Window, Path] = {}
+        for path, tree in _trees(self._rule):
+            for leaf in leaves(tree):
+                if isinstance(leaf, (Absent, Flat, Forecast, Window)):
+                    written.setdefault(leaf, path)
+        for leaf, path in written.items():
+            span = leaf.window_us if isinstance(leaf, Forecast) else leaf.us
+            slow = {device.id: us for device in self._devices if (us := _interval(device)) >= span}
+            if slow:
+                every = format_duration(max(slow.values()))
+                who = f"{_few(slow)}, which {'reports' if len(slow) == 1 else 'report'} every {every}"
+                if isinstance(leaf, Absent):
+                    yield path, f"{text_of(leaf)} is true between any two readings of {who}", False
+                else:
+                    yield path, f"at most one reading lies in {text_of(leaf)} of {who}", False
 
     def _few_members(self) -> Iterator[Said]:
         group = self._rule.group
@@ -156,6 +178,10 @@ def _applies(rule: Rule, device: TownDevice, below: frozenset[str] | None) -> bo
         and (below is None or device.grid in below)
         and all(has_series(device.kind, name) for name in rule.series)
     )
+
+
+def _interval(device: TownDevice) -> int:
+    return round((device.interval or KINDS[device.kind].interval_s) * SECOND)
 
 
 def _few(names: Iterable[str]) -> str:

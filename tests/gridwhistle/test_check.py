@@ -212,3 +212,35 @@ def test_a_configuration_that_is_not_there_or_not_toml_is_a_mistake(tmp_path: Pa
 def test_the_environment_does_not_change_what_check_says(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRIDWHISTLE_HTTP__PORT", "nonsense")
     assert told(site) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "warning"),
+    [
+        ("when: avg(level_inside, 1m) > 3", "at most one reading lies in avg(level_inside, 1m) of pump-east-01, which "
+         "reports every 1m"),
+        ("when: level_inside > 3\nclear: max(level_inside, 30s) < 3", "at most one reading lies in max(level_inside"),
+        ("when: flat(level_inside, 30s, 0.01)", "at most one reading lies in flat(level_inside, 30s, 0.01) of"),
+        ("when: forecast(level_inside, 1h, 1m) > 4", "at most one reading lies in forecast("),
+        ("when: absent(level_inside, 60s)", "absent(level_inside, 1m) is true between any two readings of pump"),
+        ("levels:\n  - {priority: low, when: level_inside > 3}\n  - {priority: high, when: 'avg(level_inside, 1m) > 4'}",
+         "at most one reading lies in avg("),
+        ("when: in_grid(count(absent(level_inside, 1m)) >= 1)", "absent(level_inside, 1m) is true between"),
+    ],
+)  # fmt: skip
+def test_a_span_in_which_a_device_reports_once_is_a_warning_at_its_line(site: Path, rule: str, warning: str) -> None:
+    mistakes, warnings = warned(site, rule)
+    assert mistakes == []
+    assert len(warnings) == 1
+    assert warnings[0].startswith(warning), warnings
+
+
+def test_a_span_of_several_reports_is_fine_also_where_another_device_is_slower(site: Path) -> None:
+    assert warned(site, "when: avg(level_inside, 3m) > 3 or absent(level_inside, 2m)") == ([], [])
+    assert warned(site, 'when: count(event("door_opened"), 1m) > 3') == ([], [])
+    slow = "  - id: slow\n    kind: pump_station\n    interval: 3600\n"
+    devices = site / "town/devices.yaml"
+    devices.write_text(devices.read_text(encoding="utf-8").rstrip("\n") + "\n" + slow, encoding="utf-8")
+    _, (told,) = warned(site, "when: avg(level_inside, 3m) > 3")
+    assert told == "at most one reading lies in avg(level_inside, 3m) of slow, which reports every 1h"
+    assert warned(site, "applies_to: {grids: [mytown]}\nwhen: avg(level_inside, 3m) > 3") == ([], [])
