@@ -157,8 +157,7 @@ class DuckDBReadings:
     def first(self, series: int, start: int, end: int) -> int | None:
         found = self.range(series, start, end, 1).measured_at.tolist()
         with self._file.reading() as now:
-            rolled = first(now, Span(series, start, end, self._file.since_of(series)))
-        return min([*found, *([] if rolled is None else [rolled])], default=None)
+            return first(now, Span(series, start, end, self._file.since_of(series)), found[0] if found else None)
 
     def find(self, series: I32, measured_at: I64) -> tuple[I64, F64]:
         if not len(series):

@@ -72,15 +72,17 @@ def aggregate(now: Reading, span: Span, every: int, fn: Fn) -> tuple[I64, F64]:
     return found["bucket"], found["value"]
 
 
-def first(now: Reading, span: Span) -> int | None:
-    """Of what is left of deleted readings, the first that lies wholly in the span."""
-    end = min(span.end, span.since)
-    found = [
-        now.one(f"select min(begins) from {now.source(level, span.start, end)} where series = {span.series} "
-                f"and begins >= {span.start} and begins + {level.width} <= {end}")
-        for level in (MINUTES, HOURS) if span.start < end
-    ]  # fmt: skip
-    return min(filter(None, found), default=None)
+def first(now: Reading, span: Span, reading: int | None) -> int | None:
+    """`reading` is the first in the span that is not deleted; earlier hours may have left minutes, or themselves."""
+    found, end = reading, min(span.end, span.since)
+    for level in (MINUTES, HOURS) if span.start < end else ():
+        rolled = now.one(
+            f"select min(begins) from {now.source(level, span.start, end)} where series = {span.series} "
+            f"and begins >= {span.start} and begins + {level.width} <= {end}"
+        )
+        if rolled and (found is None or rolled // HOUR < found // HOUR):
+            found = rolled
+    return found
 
 
 def _whole_hours(now: Reading, level: Level, span: Span) -> tuple[int, int]:
