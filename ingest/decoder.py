@@ -159,7 +159,9 @@ class Decoder:
     def _take_together(self, piece: Piece, strange: _Strange, start: int, end: int) -> None:
         builder, routes, payloads = self.builder, self._topics.routes, piece.payloads[start:end]
         numbers, ids = piece.columns(start, end)
-        builder.packet_ids += ids[ids > 0].tolist()
+        at_least_once = bool(ids.any())
+        if at_least_once:
+            builder.packet_ids += ids[ids > 0].tolist()
         builder.close()
 
         def single(place: int, stamp: int, failure: Failure | None) -> int:
@@ -178,6 +180,8 @@ class Decoder:
             return self._read(route, payload, stamp, first=PLAIN, packet_id=packet_id, usual=failure is None)
 
         def usual(places: I64, part: Part, received_at: I64) -> None:
+            if not at_least_once:
+                return
             arrived, off = self._arrived, part.measured_at - part.received_at
             wrong = ((off > arrived.ahead) | (-off > arrived.behind)) & (ids[places] > 0)
             for place in np.unique(places[wrong]).tolist() if wrong.any() else ():
