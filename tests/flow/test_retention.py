@@ -218,7 +218,7 @@ def test_it_goes_on_while_readings_come_and_the_ledger_can_be_verified_at_any_ti
 
 def test_messages_sent_long_ago_go(centre: SmallCentre) -> None:
     sent = {"a": None, "b": START, "c": START + DAY}
-    rows = [
+    rows: list[dict[str, object]] = [
         {"key": key, "channel": "duty", "body": {}, "created_at": START, "due_at": START, "sent_at": at}
         for key, at in sent.items()
     ]

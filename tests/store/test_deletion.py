@@ -27,7 +27,11 @@ def without(stored: Stored, *spans: tuple[int, int, int]) -> Stored:
 
 def test_deleting_takes_only_what_was_measured_in_the_span_and_says_how_many(opened: Opened) -> None:
     stored = fill(opened, [20_000, 20_001])
-    spans = ((1, 0, FIRST + 6 * HOUR), (2, FIRST + HOUR, FIRST + 2 * HOUR), (2, FIRST + DAY, FIRST + DAY + HOUR))
+    spans: tuple[tuple[int, int, int], ...] = (
+        (1, 0, FIRST + 6 * HOUR),
+        (2, FIRST + HOUR, FIRST + 2 * HOUR),
+        (2, FIRST + DAY, FIRST + DAY + HOUR),
+    )
     assert delete(opened, *spans) == 6 * 6 + 6 + 6
     check_all(opened, without(stored, *spans), rolled=True)
     assert delete(opened, *spans) == 0
