@@ -31,9 +31,16 @@ imports: setup
 pytest: setup
 	$(BIN)/pytest -n 2
 
+# Half an hour on a machine that does nothing else; writes the page about performance with its numbers and plots.
+MEASURED := build/bench
 bench: setup
-	$(BIN)/python -m benchmarks.rules --json
-	$(BIN)/python -m benchmarks.ingest --json
+	@mkdir -p $(MEASURED)
+	$(BIN)/python -m benchmarks.ingest --json --compare > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/ingest.json
+	$(BIN)/python -m benchmarks.latency --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/latency.json
+	$(BIN)/python -m benchmarks.store --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/store.json
+	$(BIN)/python -m benchmarks.rules --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/rules.json
+	$(BIN)/python -m benchmarks.memory --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/memory.json
+	$(BIN)/python -m benchmarks.report $(MEASURED)
 
 # The faults of tests/crash as long as they are meant to last, and Hypothesis looking for new examples: hours.
 soak: setup

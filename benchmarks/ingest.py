@@ -21,17 +21,18 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import contenders, nodered
-from benchmarks.load import DEVICES, METRICS
+from benchmarks.load import DEVICES, METRICS, payload
 from benchmarks.machine import Machine, Usage, medians, program_version, versions
-from benchmarks.parts import Broker, Publisher, Service, end, write_installation
+from benchmarks.parts import GROUPS, RULES_A_GROUP, Broker, Publisher, Service, end, write_installation
 
 ELEMENTS = 100
-WARM = 2 * DEVICES
+# Rounds of every device before a window.
+WARM_ROUNDS = 2
 # Without progress for this long a window is over: what is missing was not delivered (QoS 0).
 QUIET_S, WINDOW_LIMIT_S = 3.0, 120.0
 # Asking the service how far it is costs it some milliseconds: it is asked again after half of what seems to remain, so
@@ -46,6 +47,7 @@ class Sizes:
     """Messages of a window at QoS 0 and 1, of lists, and of a contender's window; rounds: so many at least, at most so
     many if they fit into `minutes`."""
 
+    devices: int = DEVICES
     messages: int = 600_000
     lists: int = 20_000
     contenders: int = 100_000
@@ -54,7 +56,7 @@ class Sizes:
     minutes: float = 8.0
 
 
-QUICK = Sizes(messages=12_000, lists=100, contenders=2_000, windows=1, most=1)
+QUICK = Sizes(devices=200, messages=4_000, lists=100, contenders=1_000, windows=1, most=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +79,18 @@ class Measured:
     lists: list[Window] = field(default_factory=list)
 
 
-def measure_sub(folder: Path, qos: int, messages: int) -> Window:
+def measure_sub(folder: Path, qos: int, messages: int, devices: int) -> Window:
     """`mosquitto_sub > /dev/null` over the stream; at QoS 0 it ends after 95 % of it, as the broker may drop some."""
     with ExitStack() as stack:
         broker = Broker(stack, folder)
         wanted = messages * 95 // 100 if qos == 0 else messages
         command = ["mosquitto_sub", "-V", "5", "-p", str(broker.port), "-q", str(qos), "-t", "gw/#"]
-        command += ["-C", str(WARM + wanted), "-W", str(int(WINDOW_LIMIT_S))]
+        command += ["-C", str(WARM_ROUNDS * devices + wanted), "-W", str(int(WINDOW_LIMIT_S))]
         command += ["-D", "CONNECT", "receive-maximum", "65535"]
         sub = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         stack.callback(end, sub)
         time.sleep(0.2)
-        publisher = Publisher(stack, broker.port, messages, qos, warm=WARM)
+        publisher = Publisher(stack, broker.port, messages, qos, devices=devices, warm=WARM_ROUNDS * devices)
         time.sleep(1)
         usage = Usage({
             "broker": broker.process.pid, "publisher": publisher.process.pid, "mosquitto_sub": sub.pid,
@@ -104,14 +106,15 @@ def measure_sub(folder: Path, qos: int, messages: int) -> Window:
         return Window(messages, wanted, messages / publisher.seconds(), wanted / taken_in, usage.latest)
 
 
-def measure_service(folder: Path, qos: int, messages: int, elements: int = 1) -> Window:
+def measure_service(folder: Path, qos: int, messages: int, devices: int, elements: int = 1) -> Window:
     with ExitStack() as stack:
         folder.mkdir()
         broker = Broker(stack, folder / "broker")
-        write_installation(folder)
+        write_installation(folder, devices=devices)
         service = Service(stack, folder, broker.port)
-        publisher = Publisher(stack, broker.port, messages, qos, warm=WARM, elements=elements)
-        warmed = WARM * len(METRICS)
+        warm = WARM_ROUNDS * devices
+        publisher = Publisher(stack, broker.port, messages, qos, devices=devices, warm=warm, elements=elements)
+        warmed = warm * len(METRICS)
         while service.counts()["received"] < warmed:
             time.sleep(0.1)
         usage = Usage({
@@ -148,14 +151,16 @@ def measure_round(number: int, sizes: Sizes, found: Measured, qualities: list[in
         folder = Path(name)
         for qos in qualities:
             steps: list[Callable[[], None]] = [
-                lambda q=qos: found.sub[q].append(measure_sub(folder / f"sub-{q}", q, sizes.messages)),  # type: ignore[misc]
-                lambda q=qos: found.service[q].append(measure_service(folder / f"service-{q}", q, sizes.messages)),  # type: ignore[misc]
+                lambda q=qos: found.sub[q].append(measure_sub(folder / f"sub-{q}", q, sizes.messages, sizes.devices)),  # type: ignore[misc]
+                lambda q=qos: found.service[q].append(
+                    measure_service(folder / f"service-{q}", q, sizes.messages, sizes.devices)
+                ),  # type: ignore[misc]
             ]
             for step in steps if number % 2 else reversed(steps):
                 step()
             sub, service = found.sub[qos][-1].taken_per_s, found.service[qos][-1].taken_per_s
             say(f"round {number}, QoS {qos}: mosquitto_sub {sub:,.0f}/s, service {service:,.0f}/s, {service / sub:.2f}")
-        found.lists.append(measure_service(folder / "lists", 1, sizes.lists, ELEMENTS))
+        found.lists.append(measure_service(folder / "lists", 1, sizes.lists, sizes.devices, ELEMENTS))
         values = found.lists[-1].taken_per_s * ELEMENTS * len(METRICS)
         say(f"round {number}, lists of {ELEMENTS}: {values:,.0f} values/s")
 
@@ -261,9 +266,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     sizes = QUICK if given.quick else Sizes()
     if given.messages or given.windows:
-        sizes = Sizes(
-            given.messages or sizes.messages, sizes.lists, sizes.contenders, given.windows or sizes.windows,
-            given.windows or sizes.most,
+        sizes = replace(
+            sizes, messages=given.messages or sizes.messages, windows=given.windows or sizes.windows,
+            most=given.windows or sizes.most,
         )  # fmt: skip
 
     def say(text: str) -> None:
@@ -277,6 +282,10 @@ def main(arguments: list[str] | None = None) -> None:
     if given.compare:
         rates = {qos: statistics.median(w.taken_per_s for w in found.service[qos]) for qos in qualities}
         result["compare"] = compare(sizes, rates, say, with_nodered=not given.without_node_red)
+    result["stream"] = {
+        "devices": sizes.devices, "metrics": len(METRICS), "bytes": len(payload(0, 10**12, 0)),
+        "rules": GROUPS * RULES_A_GROUP, "rules_a_device": RULES_A_GROUP, "warm_messages": WARM_ROUNDS * sizes.devices,
+    }  # fmt: skip
     result["quick"] = given.quick
     packages = ("aiomqtt", "duckdb", "msgspec", "numpy", "paho-mqtt", "sqlalchemy")
     result["machine"], result["versions"] = machine.describe(), versions(packages)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import socket
 import sqlite3
 import statistics
 import sys
@@ -35,7 +36,7 @@ from benchmarks.machine import Machine, Usage, medians, versions
 from benchmarks.parts import LIMITS, Broker, Publisher, Service, write_installation
 
 RATES = (1_000, 5_000, 20_000)
-PROBES, PROBES_PER_S = 200, 10.0
+PROBES_PER_S = 10.0
 SETTLING_S = 3.0
 # An alarm that has not come so long after the last probe never will.
 PATIENCE_S = 10.0
@@ -45,14 +46,16 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
+    devices: int = DEVICES
+    probes: int = 200
     rates: tuple[int, ...] = RATES
     windows: int = 3
     seconds: float = 20.0
-    # A probe goes back under its limit after so long, and is used again after PROBES / PROBES_PER_S.
+    # A probe goes back under its limit after so long, and is used again when all others were.
     back_after: float = 5.0
 
 
-QUICK = Sizes(rates=(500,), windows=1, seconds=1.0, back_after=0.2)
+QUICK = Sizes(devices=200, probes=20, rates=(500,), windows=1, seconds=1.0, back_after=0.2)
 
 
 @dataclass
@@ -63,14 +66,17 @@ class Stream:
     token: str
     heard: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     ready: threading.Event = field(default_factory=threading.Event)
+    link: http.client.HTTPConnection = field(init=False)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        assert parts.hostname
+        self.link = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
 
     def listen(self) -> None:
         """Until the connection ends."""
-        parts = urlsplit(self.url)
-        assert parts.hostname
-        link = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
-        link.request("GET", "/api/v1/stream?values=false", headers={"Authorization": f"Bearer {self.token}"})
-        answer = link.getresponse()
+        self.link.request("GET", "/api/v1/stream?values=false", headers={"Authorization": f"Bearer {self.token}"})
+        answer = self.link.getresponse()
         assert answer.status == 200, answer.status
         number, kind = 0, ""
         try:
@@ -87,7 +93,12 @@ class Stream:
                     if body["active"]:
                         self.heard.setdefault(body["device"], []).append((number, now))
         except (OSError, ValueError, http.client.HTTPException):
-            return  # the service ended
+            return  # one of both ended it
+
+    def close(self) -> None:
+        """A service that ends waits for its clients."""
+        if self.link.sock is not None:
+            self.link.sock.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,8 @@ class Probe:
 class Prober:
     """Publishes probes from a connection of its own."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, probes: int) -> None:
+        self._probes = probes
         self._link = connect(port)
         threading.Thread(target=discard, args=(self._link, 1), daemon=True).start()
         self._number = 0
@@ -110,7 +122,7 @@ class Prober:
 
     def warm(self) -> None:
         """Every probe's first reading, which is new to the service and so costs it more than any later one."""
-        for number in range(PROBES):
+        for number in range(self._probes):
             self._send(f"p-{number}", time.time_ns() // 1000, 1.0)
 
     def publish_for(self, seconds: float, back_after: float) -> list[Probe]:
@@ -120,7 +132,7 @@ class Prober:
         begun = time.perf_counter()
         while (due := begun + len(sent) / PROBES_PER_S) < begun + seconds:
             _sleep_until(due)
-            device = f"p-{self.device % PROBES}"
+            device = f"p-{self.device % self._probes}"
             self.device += 1
             now = time.time_ns() // 1000
             instant = time.perf_counter()
@@ -164,17 +176,20 @@ def measure(rate: int, sizes: Sizes, say: Say) -> dict[str, Any]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gridwhistle-bench-")))
         broker = Broker(stack, folder / "broker")
-        write_installation(folder, probes=PROBES)
+        write_installation(folder, devices=sizes.devices, probes=sizes.probes)
         service = Service(stack, folder, broker.port)
         stream = Stream(service.url, service.sign_in())
         threading.Thread(target=stream.listen, daemon=True).start()
+        stack.callback(stream.close)
         assert stream.ready.wait(30), "the stream did not begin"
-        prober = Prober(broker.port)
+        prober = Prober(broker.port, sizes.probes)
         stack.callback(prober.close)
         lasts = SETTLING_S + sizes.windows * (sizes.seconds + sizes.back_after + 2) + PATIENCE_S
-        publisher = Publisher(stack, broker.port, round(rate * lasts), 1, rate=rate, warm=DEVICES)
+        publisher = Publisher(
+            stack, broker.port, round(rate * lasts), 1, rate=rate, devices=sizes.devices, warm=sizes.devices
+        )
         prober.warm()
-        while service.counts()["received"] < DEVICES * len(METRICS) + PROBES:
+        while service.counts()["received"] < sizes.devices * len(METRICS) + sizes.probes:
             time.sleep(0.1)
         publisher.go()
         time.sleep(min(SETTLING_S, sizes.seconds))
@@ -264,7 +279,7 @@ def main(arguments: list[str] | None = None) -> None:
             str(rate): measure(rate, sizes, lambda text: print(text, file=sys.stderr, flush=True))
             for rate in sizes.rates
         },
-        "devices": DEVICES,
+        "devices": sizes.devices,
         "probes_per_s": PROBES_PER_S,
         "seconds_a_window": sizes.seconds,
         "clock": "time.perf_counter of one process that publishes and listens; until_sealed_ms: time.time_ns",

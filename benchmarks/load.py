@@ -18,12 +18,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 from ingest.wire import length_bytes
 
 DEVICES = 5_000
 SITE, KIND = "bench", "water_monitor"
 METRICS = ("dissolved_oxygen", "total_phosphorus", "water_temperature")
+# What `--metrics 5` sends besides.
+MORE = ("ammonia_nitrogen", "turbidity")
 CHUNK = 2_000
 # A list's elements are this far apart, and so are the rounds of single messages, in ms.
 STEP = 1_000
@@ -31,10 +34,12 @@ STEP = 1_000
 AT_ONCE = 32_768
 
 
-def payload(message: int, at: int, seq: int) -> bytes:
-    """140 bytes of JSON with three metrics; nothing repeats within a run. `at` in ms, `seq` the device's own count."""
+def payload(message: int, at: int, seq: int, more: tuple[str, ...] = ()) -> bytes:
+    """140 bytes of JSON with three metrics, more with those in `more`; nothing repeats within a run. `at` in ms, `seq`
+    the device's own count."""
     a, b, c = 5 + message % 4001 / 1000, 0.01 + message % 307 / 10000, 12 + message % 9001 / 1000
     body = f'{{"at":{at},"seq":{seq},"dissolved_oxygen":{a:.9f},"total_phosphorus":{b:.9f},"water_temperature":{c:.9f}'
+    body += "".join(f',"{metric}":{a + n:.9f}' for n, metric in enumerate(more))
     return body.encode().ljust(139) + b"}"
 
 
@@ -50,20 +55,33 @@ def packet(topic: bytes, body: bytes, *, qos: int, number: int) -> bytes:
     return bytes([0x30 | qos << 1]) + length_bytes(len(head) + len(body)) + head + body
 
 
-def packets(
-    messages: int, qos: int, end_ms: int, *, devices: int = DEVICES, elements: int = 1, first_round: int = 0
-) -> Iterator[bytes]:
-    """Devices in turn, a STEP further each round, so that the last round ends at `end_ms`; `elements` > 1: payload
-    lists. `first_round`: how many rounds every device has sent before."""
-    topics = [readings_topic(f"m-{n}") for n in range(devices)]
-    start = end_ms - -(-messages // devices) * elements * STEP
-    for m in range(messages):
-        round_ = m // devices * elements
-        made = (
-            payload(m * elements + e, start + (round_ + e) * STEP, first_round + round_ + e) for e in range(elements)
-        )
-        body = next(made) if elements == 1 else b"[%b]" % b",".join(made)
-        yield packet(topics[m % devices], body, qos=qos, number=m)
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Messages of devices in turn, each of so many elements; `first_round`: what every device has sent before."""
+
+    qos: int
+    devices: int = DEVICES
+    elements: int = 1
+    first_round: int = 0
+    more: tuple[str, ...] = ()
+
+    def rounds(self, messages: int) -> int:
+        """Elements that a device sends, of so many messages in all."""
+        return -(-messages // self.devices) * self.elements
+
+    def packet(self, number: int, at: int) -> bytes:
+        """The first element is of `at`, in ms, the others a STEP later each."""
+        turn, device = divmod(number, self.devices)
+        seq = self.first_round + turn * self.elements
+        made = [payload(number * self.elements + e, at + e * STEP, seq + e, self.more) for e in range(self.elements)]
+        body = made[0] if self.elements == 1 else b"[%b]" % b",".join(made)
+        return packet(readings_topic(f"m-{device}"), body, qos=self.qos, number=number)
+
+    def packets(self, messages: int, end: int) -> Iterator[bytes]:
+        """A STEP further each round, so that the last one ends at `end`."""
+        start = end - self.rounds(messages) * STEP
+        for number in range(messages):
+            yield self.packet(number, start + number // self.devices * self.elements * STEP)
 
 
 def connect(port: int) -> socket.socket:
@@ -75,17 +93,22 @@ def connect(port: int) -> socket.socket:
     return link
 
 
-def chunks_of(stream: Iterable[bytes], size: int) -> Iterator[bytes]:
-    pieces = iter(stream)
+def chunks_of(packets: Iterable[bytes], size: int) -> Iterator[bytes]:
+    pieces = iter(packets)
     while chunk := b"".join(itertools.islice(pieces, size)):
         yield chunk
 
 
-def publish_at_rate(
-    link: socket.socket, *, messages: int, qos: int, rate: float, devices: int, first_round: int
-) -> float:
-    """In pieces of 10 ms or of one message; a piece that is late is followed by the next at once."""
-    topics = [readings_topic(f"m-{n}") for n in range(devices)]
+def publish(link: socket.socket, chunks: Iterable[bytes]) -> float:
+    """The seconds it took."""
+    begun = time.perf_counter()
+    for chunk in chunks:
+        link.sendall(chunk)
+    return time.perf_counter() - begun
+
+
+def paced(stream: Stream, messages: int, rate: float) -> Iterator[bytes]:
+    """Pieces of 10 ms or of one message, each when it is due; after one that is late the next comes at once."""
     size = max(1, round(rate / 100))
     begun = time.perf_counter()
     for start in range(0, messages, size):
@@ -93,14 +116,15 @@ def publish_at_rate(
         if ahead > 0:
             time.sleep(ahead)
         at = time.time_ns() // 1_000_000
-        piece = range(start, min(start + size, messages))
-        link.sendall(b"".join(_one(topics, m, at, qos, first_round) for m in piece))
-    return time.perf_counter() - begun
+        yield b"".join(stream.packet(m, at) for m in range(start, min(start + size, messages)))
 
 
-def _one(topics: list[bytes], message: int, at: int, qos: int, first_round: int) -> bytes:
-    round_, device = divmod(message, len(topics))
-    return packet(topics[device], payload(message, at, first_round + round_), qos=qos, number=message)
+def discard(link: socket.socket, at_once: int) -> None:
+    """PUBACKs of the broker, until it ends: read, so that it never waits for us, but only so many bytes at a time."""
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, at_once)
+    with suppress(OSError):
+        while link.recv(4 * AT_ONCE):
+            pass
 
 
 def main() -> None:
@@ -111,42 +135,26 @@ def main() -> None:
     parser.add_argument("--rate", type=float, help="messages a second; as fast as the socket takes them without")
     parser.add_argument("--devices", type=int, default=DEVICES)
     parser.add_argument("--elements", type=int, default=1, help="of a payload list")
+    parser.add_argument("--metrics", type=int, choices=(len(METRICS), len(METRICS + MORE)), default=len(METRICS))
     parser.add_argument("--warm", type=int, default=0, help="single messages before ready")
     options = parser.parse_args()
-    qos, devices, now = options.qos, options.devices, time.time_ns() // 1_000_000
-    span = -(-options.messages // devices) * options.elements * STEP if options.rate is None else 0
-    rounds = -(-options.warm // devices)
-    warm = list(chunks_of(packets(options.warm, qos, now - span, devices=devices), CHUNK))
-    made: list[bytes] = []
-    if options.rate is None:
-        stream = packets(options.messages, qos, now, devices=devices, elements=options.elements, first_round=rounds)
-        made = list(chunks_of(stream, max(1, CHUNK // options.elements)))
+    now, more = time.time_ns() // 1_000_000, MORE if options.metrics > len(METRICS) else ()
+    before = Stream(options.qos, options.devices, more=more)
+    stream = Stream(options.qos, options.devices, options.elements, before.rounds(options.warm), more)
+    span = 0 if options.rate else stream.rounds(options.messages) * STEP
+    warm = list(chunks_of(before.packets(options.warm, now - span), CHUNK))
+    if options.rate:
+        chunks: Iterable[bytes] = paced(stream, options.messages, options.rate)
+    else:
+        chunks = list(chunks_of(stream.packets(options.messages, now), max(1, CHUNK // options.elements)))
     link = connect(options.port)
-    if qos:
+    if options.qos:
         threading.Thread(target=discard, args=(link, AT_ONCE), daemon=True).start()
-    for chunk in warm:
-        link.sendall(chunk)
+    publish(link, warm)
     print("ready", flush=True)
     sys.stdin.readline()
-    if options.rate is None:
-        begun = time.perf_counter()
-        for chunk in made:
-            link.sendall(chunk)
-        seconds = time.perf_counter() - begun
-    else:
-        seconds = publish_at_rate(
-            link, messages=options.messages, qos=qos, rate=options.rate, devices=devices, first_round=rounds
-        )
-    print(f"{seconds:.6f}", flush=True)
+    print(f"{publish(link, chunks):.6f}", flush=True)
     sys.stdin.readline()
-
-
-def discard(link: socket.socket, at_once: int) -> None:
-    """PUBACKs of the broker, until it ends: read, so that it never waits for us, but only so many bytes at a time."""
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, at_once)
-    with suppress(OSError):
-        while link.recv(4 * AT_ONCE):
-            pass
 
 
 if __name__ == "__main__":

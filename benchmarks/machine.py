@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Machine:
 
     def describe(self) -> dict[str, Any]:
         return {
+            "at": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="minutes"),
             "cpu": _cpu(),
             "cores": os.cpu_count(),
             "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
@@ -47,6 +49,11 @@ class Machine:
             "load_average": {"begin": _rounded(self._begin), "end": _rounded(os.getloadavg())},
             "seconds": round(time.perf_counter() - self._begun),
         }
+
+
+def describe_machine() -> dict[str, Any]:
+    """`machine` and `versions`, for a measurement that has nothing to say of its begin."""
+    return {"machine": Machine().describe(), "versions": versions()}
 
 
 def versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:

@@ -27,15 +27,9 @@ class Publisher:
     """`benchmarks.load` in a process of its own; made when its warm-up is published. `go` starts the stream and returns
     the instant (time.perf_counter)."""
 
-    def __init__(
-        self, stack: ExitStack, port: int, messages: int, qos: int, *, warm: int = 0, elements: int = 1,
-        devices: int = DEVICES, rate: float | None = None,
-    ) -> None:  # fmt: skip
-        given: dict[str, float] = {
-            "port": port, "messages": messages, "qos": qos, "warm": warm, "elements": elements, "devices": devices,
-        }  # fmt: skip
-        if rate is not None:
-            given["rate"] = rate
+    def __init__(self, stack: ExitStack, port: int, messages: int, qos: int, **options: float) -> None:
+        """`options` are those of `benchmarks.load`: rate, devices, elements, metrics, warm."""
+        given: dict[str, float] = {"port": port, "messages": messages, "qos": qos, **options}
         command = [sys.executable, "-m", "benchmarks.load"]
         command += [part for name, value in given.items() for part in (f"--{name}", str(value))]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

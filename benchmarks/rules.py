@@ -12,17 +12,15 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
-import platform
 import statistics
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
+from benchmarks.machine import Machine, versions
 from benchmarks.river import (
     ALL_WINDOWED,
     INTERVAL,
@@ -306,13 +304,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", choices=SECTIONS, action="append", help="this section (may be given again)")
     options = parser.parse_args(arguments)
     sizes = QUICK if options.quick else FULL
+    machine = Machine()
     result: dict[str, Any] = {"quick": options.quick}
     for name, section in SECTIONS.items():
         if not options.only or name in options.only:
             result[name] = section(sizes, lambda text: print(text, file=sys.stderr, flush=True))
     result["series"], result["rules_a_reading"], result["windows"] = sizes.series, RULES_A_READING, sizes.windows
-    result["machine"] = {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
-    result["versions"] = {name: version(name) for name in ("numpy", "msgspec")}
+    result["machine"], result["versions"] = machine.describe(), versions(("numpy", "msgspec"))
     if options.json:
         print(json.dumps(result))
     else:

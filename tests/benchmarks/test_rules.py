@@ -27,7 +27,7 @@ def test_a_quick_run_prints_one_object_with_every_number(capsys: pytest.CaptureF
     assert {"restore_s", "snapshot_s", "bind_s"} <= found["state"].keys()
     assert all(value > 0 for value in found["memory"].values())
     assert "oracle" in progress
-    assert found["machine"]["cpus"] >= 1
+    assert found["machine"]["cores"] >= 1
 
 
 def test_for_people_it_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:
