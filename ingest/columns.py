@@ -68,8 +68,8 @@ class Builder:
         )  # fmt: skip
 
     def __len__(self) -> int:
-        """Rows so far."""
-        return self._closed_rows + len(self.series)
+        """How much there is to settle: rows or elements without rows, and refusals."""
+        return max(self._closed_rows + len(self.series), self.elements) + len(self.refused)
 
     @property
     def elements(self) -> int:
@@ -125,7 +125,7 @@ class Builder:
         """The batch so far and the ids of the packets to acknowledge with it; the builder is empty again."""
         for device, (topic, count) in self._too_fast.items():
             detail = f"{count:,} messages over the limit of the device (ingest.max_messages_per_s)"
-            self.refuse(topic, b"", "too_fast", detail, device, count)
+            self.refused.append(Refused(topic, b"", "too_fast", detail, device, count, whole=False))
         self.close()
         all_ = self._parts[0] if len(self._parts) == 1 else joined(self._parts or [self.cut()])
         batch = Batch(

@@ -20,8 +20,9 @@ class Flood:
     whatever the clocks are set to."""
 
     def __init__(self, most_per_s: float, burst_s: float, *, elapsed: Callable[[], float] = time.monotonic) -> None:
-        self.most_per_s, self.burst_s = most_per_s, burst_s
         self._step = 1 / most_per_s
+        # Half a message more: the steps of a full burst do not add up to it exactly.
+        self._ahead = burst_s + self._step / 2
         self._elapsed = elapsed
         self._full_at: NDArray[np.float64] = np.zeros(1024)
 
@@ -29,7 +30,7 @@ class Flood:
         """Count one message of the device, unless it is too fast."""
         now, full_at = self._elapsed(), self._of(device)
         at = max(full_at.item(device), now) + self._step
-        if at > now + self.burst_s:
+        if at > now + self._ahead:
             return True
         full_at[device] = at
         return False
@@ -42,7 +43,7 @@ class Flood:
         before = np.maximum(full_at[devices], now)
         full_at[devices] = before
         np.add.at(full_at, devices, self._step)
-        over = full_at[devices] > now + self.burst_s
+        over = full_at[devices] > now + self._ahead
         if not over.any():
             return None
         full_at[devices[over]] = before[over]

@@ -184,8 +184,7 @@ HOSTILE = (
     b'\xef\xbb\xbf{"at":1763700000000,"level_inside":1}', b'{"at":1763700000000,"level_inside":1}\x00',
     b'{"level_inside":1,"at":1763700000000}', b' {"at" : 1763700000000 , "level_inside" : 1 } ',
     b'{"id":"c1","ok":true}', b'{"id":7}', b"online", b'"offline"', b'{"state":"online"}',
-    nested(5_000), b'{"at":1763700000000,"level_inside":' + nested(2_000) + b"}", b" " * 600_000,
-    b'{"at":1763700000000,"level_inside":1' + b" " * 600_000 + b"}",
+    nested(5_000), b'{"at":1763700000000,"level_inside":' + nested(2_000) + b"}",
 )  # fmt: skip
 payloads = st.one_of(
     documents.map(lambda document: json.dumps(document).encode()), good.map(lambda g: json.dumps(g).encode()),
