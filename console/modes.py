@@ -105,16 +105,17 @@ def modes_of(visit: SignedVisit, device: str = "") -> Modes:
         pauses = list_pauses(tx, hide_kinds=hidden, limit=MOST_LINES).items
     at = np.array([now], np.int64)
     level = int(declared.level_at(at)[0])
-    turns = int(here.site.next_flood_season(at)[0])
+    site = here.site()
+    turns = int(site.next_flood_season(at)[0])
     lines = [_line(row, now) for row in rows]
     listed = [d for d in here.registry.devices if d.status is DeviceStatus.ACTIVE]
     return Modes(
         level=level or None,
         drill=bool(declared.drill_at(at)[0]),
-        season=None if here.site.calendar.flood_season is None else bool(here.site.flood_season(at)[0]),
+        season=None if site.calendar.flood_season is None else bool(site.flood_season(at)[0]),
         season_turns=None if turns == FAR else turns,
-        day_off=bool(here.site.holiday(at)[0]),
-        year_known=not here.site.missing_years(now, now),
+        day_off=bool(site.holiday(at)[0]),
+        year_known=not site.missing_years(now, now),
         declared=sorted(lines, key=lambda line: (_ORDER[line.state], -line.start)),
         pauses=sorted(
             (pause_line(visit, row, listing=True) for row in pauses), key=lambda line: (_ORDER[line.state], line.end)

@@ -56,7 +56,7 @@ class Filler:
     readings: ReadingStore
     registry: Registry
     book: Callable[[], RuleBook]
-    site: Site
+    site: Callable[[], Site]
     drained: Callable[[float], bool]
 
     def look(self, now: int) -> int:
@@ -126,7 +126,7 @@ class Filler:
             named = {grid for rule in rules for grid in rule.applies_to.grids or ()}
             tree = {grid: grids_under(tx, grid) for grid in named}
         book = replace(self.book(), rules={rule.id: rule for rule in rules})
-        run = Backtest(book, history.registry, grid_tree=tree, site=self.site, declared=declared)
+        run = Backtest(book, history.registry, grid_tree=tree, site=self.site(), declared=declared)
         told: list[Transition] = []
         for part in Sources(self.records, self.readings).rows(history, lead, end + 1):
             told += run.feed(part)

@@ -91,4 +91,4 @@ class Installation:
     read_again: ReadAgain
     command_asked: Callable[[], None] = lambda: None
     trials: Trials = field(default_factory=Trials)
-    site: Site = field(default_factory=Site)
+    site: Callable[[], Site] = Site

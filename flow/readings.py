@@ -30,6 +30,7 @@ from flow.second_sources import told_beside
 from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
+from rules.calendar import Site
 from rules.outcome import Outcome, Transition
 from store.fault_points import reach
 from store.records import devices as device_records
@@ -162,11 +163,11 @@ class Settler:
         self._take_corrections()
         self._saved()
 
-    def reload(self, book: RuleBook, now: int, by: str | None = None) -> Reloaded:
+    def reload(self, book: RuleBook, now: int, by: str | None = None, site: Site | None = None) -> Reloaded:
         """Take the rules; unchanged ones keep their state, occurrences of the others are cleared now. `by`: who asked,
-        for the audit."""
+        for the audit; `site`: with another calendar."""
         changed = differences(self.book, book)
-        outcome = self.memory.engine.reload(book, now)
+        outcome = self.memory.engine.reload(book, now, site)
         with write(self.records) as tx:
             if by is not None:
                 write_audit(tx, now, by, "rules_reloaded", subject="rules", why=f"{len(book.rules)}")

@@ -163,7 +163,7 @@ def backtest(
     """The engine over this history from `start` on, with the calendar of the site and what was declared then."""
     with here.records.connect() as tx:
         declared = read_declared(tx, history.registry, start)
-    return Backtest(book, history.registry, grid_tree=tree, site=here.site, declared=declared)
+    return Backtest(book, history.registry, grid_tree=tree, site=here.site(), declared=declared)
 
 
 def grid_tree(here: Installation) -> dict[str, frozenset[str]]:

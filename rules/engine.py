@@ -51,6 +51,7 @@ class _Changes:
     book: RuleBook | None = None
     bound: _Bound | None = None
     declared: Declared | None = None
+    site: Site | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,10 @@ class Engine:
     @property
     def registry(self) -> Registry:
         return self._registry
+
+    @property
+    def site(self) -> Site:
+        return self._clock.site
 
     def look(self, rule_id: str, device_id: str, at: int) -> list[Look]:
         """What would be judged of the rule on the device, a look for each of its parts, mildest first; empty where
@@ -213,6 +218,8 @@ class Engine:
         if changes.declared is not None:
             self._clock = replace(self._clock, declared=changes.declared)
             pause(self._bound.binding.kernels, self._registry, changes.declared)
+        if changes.site is not None:
+            self._clock = replace(self._clock, site=changes.site)
         if changes.book is not None and changes.bound is not None:
             self._book, self._bound = changes.book, changes.bound
         if changes.declared is not None or changes.bound is not None:
@@ -236,10 +243,11 @@ class Engine:
         self._settle()
         return ended
 
-    def reload(self, book: RuleBook, now: int) -> Outcome:
-        """Another book: unchanged rules keep their state, what stands of removed or changed rules is cleared."""
+    def reload(self, book: RuleBook, now: int, site: Site | None = None) -> Outcome:
+        """Another book: unchanged rules keep their state, what stands of removed or changed rules is cleared. `site`
+        another calendar (None: the same), by which is judged what comes from here on."""
         bound, ended = self._replace(book, now, "rule_removed_or_changed")
-        return Outcome(ended, (), _Changes(book=book, bound=bound, now=now))
+        return Outcome(ended, (), _Changes(book=book, bound=bound, now=now, site=site))
 
     def declare(self, declared: Declared, now: int) -> Outcome:
         """What people have declared from now on, all of it: what stands of pairs that are paused now is cleared."""

@@ -152,6 +152,6 @@ def test_the_calendar_says_what_day_it_is(visitor: Visitor, township: Township) 
     assert shown(officer, "mode-day") == ["A working day · the calendar lacks this year: weekends only"]
     calendar = Calendar(frozenset({to_datetime(township.now + 8 * HOUR).date()}), years=frozenset({2026}),
                         flood_season=((5, 1), (9, 30)))  # fmt: skip
-    object.__setattr__(township.installation, "site", Site("Asia/Shanghai", calendar))
+    object.__setattr__(township.installation, "site", lambda: Site("Asia/Shanghai", calendar))
     assert shown(officer, "mode-day") == ["A day off"]
     assert shown(officer, "mode-season") == ["Flood season · until 10-01 00:00"]

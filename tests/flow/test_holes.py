@@ -69,7 +69,7 @@ def centre(tmp_path: Path) -> Iterator[SmallCentre]:
 def filler(centre: SmallCentre) -> Filler:
     settler = centre.settler
     return Filler(
-        centre.records, centre.readings, settler.memory.registry, lambda: settler.book, Site(), settler.appender.drain
+        centre.records, centre.readings, settler.memory.registry, lambda: settler.book, Site, settler.appender.drain
     )
 
 
@@ -303,7 +303,7 @@ def test_the_store_away_it_looks_when_it_is_back(centre: SmallCentre) -> None:
     live(centre)
     send_late(centre)
     away = Filler(
-        centre.records, centre.readings, centre.settler.memory.registry, lambda: centre.settler.book, Site(),
+        centre.records, centre.readings, centre.settler.memory.registry, lambda: centre.settler.book, Site,
         lambda _: False,
     )  # fmt: skip
     assert away.look(centre.now + QUIET) == 0

@@ -107,11 +107,17 @@ def test_what_is_wrong_between_rules_and_town_is_told_at_start_and_at_reload(tmp
     try:
         with open_running(data_dir(tmp_path)) as client:
             answer = client.post("/api/v1/rules/reload").json()
+            calendar = tmp_path / "town" / "calendar.yaml"
+            calendar.write_text("years:\n  2026:\n    holidays: [2026-13-01]\n")
+            refused = client.post("/api/v1/rules/reload")
+            calendar.unlink()
         service.send_signal(signal.SIGHUP)
         time.sleep(1)
     finally:
         service.send_signal(signal.SIGTERM)
         _, errors = service.communicate(timeout=20)
+    assert refused.status_code == 422, "rules and calendar are taken together or not at all"
+    assert [(m["file"], m["line"]) for m in refused.json()["mistakes"]] == [("calendar.yaml", 3)]
     told = [w for w in answer["warnings"] if w["file"] == "pair.yaml"]
     assert [(w["line"], w["column"]) for w in told] == [(4, 5)], answer
     assert told[0]["message"].startswith("outside-over-inside: does not apply to pump-east-01")
