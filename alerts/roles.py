@@ -81,6 +81,7 @@ MAY: Mapping[str, frozenset[Role]] = MappingProxyType({
     "refused.purge": frozenset({Role.ADMIN}),
     "person.see": _STAFF,  # who lives behind a door sensor; the viewing is recorded
     "wall.issue": _DESK,
+    "backup.make": frozenset({Role.ADMIN}),  # it writes to the server's disk
     "users.manage": frozenset({Role.ADMIN}),
     "see": _ANYONE,
 })  # fmt: skip

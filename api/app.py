@@ -15,6 +15,7 @@ from fastapi.telemetry import TelemetryConfig
 from api import (
     alarms,
     backtest,
+    backups,
     commands,
     declarations,
     devices,
@@ -61,6 +62,7 @@ TAGS = [
     {"name": "intake", "description": "Refused packets and the ledger / 接入与台账"},
     {"name": "rules", "description": "Rules: tried, explained / 规则"},
     {"name": "stream", "description": "Server-sent events / 事件流"},
+    {"name": "backup", "description": "Copies of the whole installation / 备份"},
     {"name": "health", "description": "For monitoring; no sign-in / 运行状态"},
 ]
 ROUTERS = (
@@ -80,6 +82,7 @@ ROUTERS = (
     explain,
     declarations,
     rules,
+    backups,
 )
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine
 
 from alerts.roles import Actor
 from devices.registry import DeviceStatus, Registry
+from flow.backing_up import Backups
 from flow.classify import Newest
 from flow.ledger import LedgerRow, Reason
 from flow.ledger_book import LedgerBook, Recount
@@ -65,7 +66,7 @@ class Installation:
     """`now` is the rule clock (wall, or data), `wall` always the wall, both in microseconds; `health` maps broker, sql,
     store and journal to {"ok": bool, "detail": str, …}; `reload` reads the rule files and takes them, or raises
     WrongDocument and leaves those that run; `command_asked` is to be called once a command to a device is committed;
-    `trials` is to be closed at the end."""
+    `backups` is None where none can be made; `trials` is to be closed at the end."""
 
     records: Engine
     readings: ReadingStore
@@ -90,5 +91,6 @@ class Installation:
     verify_ledger: Callable[[], Awaitable[Recount]]
     read_again: ReadAgain
     command_asked: Callable[[], None] = lambda: None
+    backups: Backups | None = None
     trials: Trials = field(default_factory=Trials)
     site: Callable[[], Site] = Site

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,6 +36,7 @@ class KeepingThread:
         self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._awaited = threading.Event()
+        self._held = threading.Event()
         self._due = time.monotonic() + FIRST_RETENTION_S
         self._thread = threading.Thread(target=self._run, name="keeping", daemon=True)
 
@@ -54,6 +56,16 @@ class KeepingThread:
             self._retention.count(self._now())
             return act()
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """As `paused`, for longer: others that pause it need not wait for the end."""
+        self._held.set()
+        try:
+            self.paused(lambda: None)
+            yield
+        finally:
+            self._held.clear()
+
     def _run(self) -> None:
         pause = LOOK_EVERY_S
         while not self._stopping.wait(pause):
@@ -69,7 +81,7 @@ class KeepingThread:
     def _keep(self) -> float:
         """One piece; how long to rest. Half of the time at most it works: the core belongs to what arrives."""
         now, begun = self._now(), time.monotonic()
-        if not now:
+        if not now or self._held.is_set():
             return LOOK_EVERY_S
         if self._readings.upkeep(now):
             return time.monotonic() - begun
@@ -81,4 +93,4 @@ class KeepingThread:
         return LOOK_EVERY_S
 
     def _pressed(self) -> bool:
-        return self._stopping.is_set() or self._awaited.is_set()
+        return self._stopping.is_set() or self._awaited.is_set() or self._held.is_set()

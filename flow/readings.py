@@ -30,7 +30,6 @@ from flow.second_sources import told_beside
 from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
-from rules.calendar import Site
 from rules.outcome import Outcome, Transition
 from store.fault_points import reach
 from store.records import devices as device_records
@@ -81,6 +80,8 @@ class Settler:
         self.book = book
         # Set where rules follow another clock: commands to devices are of the wall.
         self.wall: Callable[[], int] | None = None
+        # While a backup is made: the journal keeps the entries after this one, and nothing is deleted.
+        self.needed_after: int | None = None
         self.saved_series = len(memory.registry.series_device)
         self.saved_devices = len(memory.registry.devices)
 
@@ -155,7 +156,8 @@ class Settler:
             self._save_newcomers(tx)
             self.memory.ledger.fold(tx)
             save_snapshot(tx, SNAPSHOT, self.number, body)
-            drop_entries(tx, min(self.number, self.appender.applied))
+            needed_after = self.number if self.needed_after is None else self.needed_after
+            drop_entries(tx, min(self.number, self.appender.applied, needed_after))
             drop_refused(tx, self.memory.now)
             reach("before_snapshot")
         reach("after_snapshot")
@@ -163,11 +165,11 @@ class Settler:
         self._take_corrections()
         self._saved()
 
-    def reload(self, book: RuleBook, now: int, by: str | None = None, site: Site | None = None) -> Reloaded:
+    def reload(self, book: RuleBook, now: int, by: str | None = None) -> Reloaded:
         """Take the rules; unchanged ones keep their state, occurrences of the others are cleared now. `by`: who asked,
-        for the audit; `site`: with another calendar."""
+        for the audit."""
         changed = differences(self.book, book)
-        outcome = self.memory.engine.reload(book, now, site)
+        outcome = self.memory.engine.reload(book, now)
         with write(self.records) as tx:
             if by is not None:
                 write_audit(tx, now, by, "rules_reloaded", subject="rules", why=f"{len(book.rules)}")
@@ -203,6 +205,9 @@ class Settler:
         if (device.status, status) not in DECISIONS:
             zh, en = f"{device_id} 不在待审核之列", f"{device_id} is not waiting for a decision"
             raise Conflict("not_waiting", zh, en)
+        if status is DeviceStatus.REJECTED and self.needed_after is not None:
+            zh, en = "正在备份，暂不能删除数据，请稍后再试", "a backup is being made, nothing is deleted: try again later"
+            raise Conflict("backup_running", zh, en)
         self._meet_newcomers()
         self.memory.registry.put(replace(device, status=status))
         ended = self.memory.devices_changed()
@@ -222,10 +227,10 @@ class Settler:
     def delete_rejected(self, now: int) -> int:
         """Delete what the store has of rejected devices, counted as deleted; how many went. What a crash cut short is
         finished by doing it again: a device of which the ledger has more than its events has readings left. Nothing is
-        done while something waits for the readings store."""
+        done while something waits for the readings store, or a backup is made."""
         registry = self.memory.registry
         rejected = [d.number for d in registry.devices if d.status is DeviceStatus.REJECTED]
-        if not rejected or self.appender.lag():
+        if not rejected or self.appender.lag() or self.needed_after is not None:
             return 0
         self.appender.delete((), now)
         with self.records.connect() as tx:

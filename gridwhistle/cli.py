@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from gridwhistle import (
+    cli_backup,
     cli_command,
     cli_explain,
     cli_ledger,
@@ -86,6 +87,8 @@ app.command("suggest", short_help="建议 What would quieten a rule that chatter
 app.command("explain", short_help="为何 Why a rule fired or stayed silent")(cli_explain.explain)
 app.command("command", short_help="指令 Ask a device to do something")(cli_command.command)
 app.command("ledger", short_help="台账 What became of everything received; --verify")(cli_ledger.ledger)
+app.command("backup", short_help="备份 Copy the installation while it runs")(cli_backup.backup)
+app.command("restore", short_help="恢复 Put a backup into an empty data folder")(cli_backup.restore)
 app.command("init", short_help="新建 Make a configuration, rules and a town to start from")(cli_setup.init)
 app.command("check", short_help="检查 Tell every mistake in a configuration")(cli_setup.check)
 app.command("doctor", short_help="体检 What is wrong here, and what to do")(cli_setup.doctor)

@@ -41,6 +41,8 @@ from devices.names import clock_topic
 from devices.registry import DeviceStatus
 from devices.town import Town, read_town
 from flow.access import ensure_admin, open_local_session
+from flow.backing_up import Backups
+from flow.backup import Manifest, Stopping, Told, back_up, held
 from flow.filling import Filler, FillingThread
 from flow.installation import Health, Installation, LatestValues
 from flow.keeping import KeepingThread
@@ -53,6 +55,7 @@ from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
 from gridwhistle.across import warnings
+from gridwhistle.backups import source_of
 from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, SteadyClock, wall
@@ -61,7 +64,7 @@ from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.keeping import keep_of
 from gridwhistle.rereading import Rereader
 from gridwhistle.settings import ClockSource, Settings
-from gridwhistle.site import calendar_of, read_site, remarks
+from gridwhistle.site import read_site, remarks
 from gridwhistle.storage import first_line
 from ingest.decoder import Decoder
 from ingest.flood import Flood
@@ -70,7 +73,6 @@ from ingest.subscriber import Address, Flush, SessionTaken, Subscriber
 from notify.channels import open_channels
 from notify.worker import Worker
 from rules.book import RuleBook, load
-from rules.calendar import EMPTY, Calendar
 from store.readings import StoreUnavailable
 from store.readings.duckdb import DuckDBReadings
 from store.records.categories import catalogue, put_categories
@@ -113,6 +115,7 @@ class Service:
         self.filling: FillingThread
         self.keeping: KeepingThread
         self.commander: Commander
+        self.backups: Backups
         self._town: Town | None = None
         self._outbox_wake = asyncio.Event()
         self._down_since: float | None = None
@@ -170,6 +173,7 @@ class Service:
         self.commander = Commander(
             self.records, self.subscriber.publish, wall=wall, drained=lambda: self.subscriber.drained, poke=self.poke
         )
+        self.backups = Backups(self._back_up, self.records, wall)
         self._town = town
         self._warn(book)
         self.installation = Installation(
@@ -200,18 +204,29 @@ class Service:
             ),
             read_again=self._rereader(limits.clock),
             command_asked=self.commander.wake,
-            site=lambda: memory.engine.site,
+            backups=self.backups,
+            site=site,
         )
         stack.callback(self.installation.trials.close)
         filler = Filler(
-            self.records, readings, memory.registry, lambda: self.settler.book, lambda: memory.engine.site,
-            self.settler.appender.drain,
-        )  # fmt: skip
+            self.records, readings, memory.registry, lambda: self.settler.book, site, self.settler.appender.drain
+        )
         self.filling = FillingThread(filler, now=self.now, found=self.poke)
         retention = Retention(
             self.records, readings, memory.registry, keep_of(settings), self.settler.appender.corrections.extend
         )
         self.keeping = KeepingThread(readings, retention, now=self.heard_clock, wall=wall)
+
+    def _back_up(self, folder: Path, told: Told, stopping: Stopping) -> Manifest:
+        """In the thread of the backup."""
+
+        @contextmanager
+        def still() -> Iterator[None]:
+            with held(self.settler, self.centre.ask), self.keeping.still():
+                yield
+
+        source = source_of(self.settings, self.installation.readings, still)
+        return back_up(folder, source, told, stopping)
 
     def _flood(self) -> Flood | None:
         """Recorded data comes as fast as it is played."""
@@ -304,6 +319,7 @@ class Service:
                 await serving
         finally:
             gc.unfreeze()
+            await asyncio.to_thread(self.backups.close)
             await asyncio.to_thread(self.filling.stop, 10.0)
             await asyncio.to_thread(self.keeping.stop, 5.0)
             await self.centre.stop()
@@ -379,22 +395,16 @@ class Service:
     async def _take_rules(self, by: str) -> Reloaded:
         try:
             book = await asyncio.to_thread(read_book, self.settings)
-            calendar = await asyncio.to_thread(self._read_calendar)
         except DocumentError as error:
             raise wrong_rules(error) from error
         except OSError as error:
             zh, en = f"规则文件无法读取：{error}", f"the rule files cannot be read: {error}"
             raise Conflict("rules_unreadable", zh, en) from error
-        site = replace(self.installation.site(), calendar=calendar)
-        changed = await self.centre.run(lambda: self.settler.reload(book, self.now(), by, site))
+        changed = await self.centre.run(lambda: self.settler.reload(book, self.now(), by))
         log.info("rules reloaded: %d, of which afresh: %s", len(book.rules), ", ".join(changed.afresh) or "none")
-        for remark in remarks(book, site, self.now()):
+        for remark in remarks(book, self.installation.site, self.now()):
             log.warning("%s", remark)
         return replace(changed, warnings=await asyncio.to_thread(self._warn, book))
-
-    def _read_calendar(self) -> Calendar:
-        """Raises DocumentError, OSError."""
-        return calendar_of(read_town_files(self.settings.town)) if self.settings.town else EMPTY
 
     def _warn(self, book: RuleBook) -> tuple[Mistake, ...]:
         """Logged: what is wrong between these rules and the town that runs."""

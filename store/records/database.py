@@ -69,11 +69,18 @@ def migrate(path: Path | str) -> None:
         if current == head():
             return
         if current is not None:
-            _copy(path, path.with_name(f"{path.name}.before-{head()}"))
+            copy_database(path, path.with_name(f"{path.name}.before-{head()}"))
         with write(records) as tx:
             _upgrade(tx)
     finally:
         records.dispose()
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """The file as of one instant into a new one, by SQLite's own backup: a plain file copy would miss what is still in
+    the write-ahead log. In one step, so that who writes meanwhile neither waits nor makes it begin again."""
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
+        old.backup(new)
 
 
 def head() -> str:
@@ -97,12 +104,6 @@ def _revision(records: Engine) -> str | None:
         if not inspect(tx).has_table("alembic_version"):
             return None
         return tx.execute(text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _copy(source: Path, target: Path) -> None:
-    """By SQLite's own backup: a plain file copy would miss what is still in the write-ahead log."""
-    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
 
 
 def _connected(connection: sqlite3.Connection, _record: object) -> None:

@@ -25,7 +25,7 @@ def test_the_wall_only_sees_whatever_its_role() -> None:
 
 
 def test_an_admin_may_what_a_duty_officer_may_and_manage_users_and_rules() -> None:
-    own = {"users.manage", "rules.reload", "ledger.verify", "refused.retry", "refused.purge"}
+    own = {"users.manage", "rules.reload", "backup.make", "ledger.verify", "refused.retry", "refused.purge"}
     assert allowed(Role.ADMIN) == allowed(Role.DUTY_OFFICER) | own
     assert allowed(Role.DUTY_OFFICER) >= OFFICERS
 

@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,8 @@ from devices.instants import DAY, HOUR, MINUTE
 from devices.registry import DeviceStatus
 from devices.town import read_town
 from flow import access
+from flow.backing_up import Backups
+from flow.backup import Manifest, Source, Stopping, Told, back_up
 from flow.installation import Installation, LatestValues
 from flow.ledger import LedgerRow
 from flow.ledger_book import LedgerBook, Recount, recount
@@ -150,6 +152,7 @@ class Centre:
                 ),
                 self.settler, run=asyncio.to_thread, now=lambda: self.now, met=self.decoder.forget_routes,
             ),
+            backups=Backups(self._back_up, self.records, lambda: self.now),
             session_span=12 * HOUR, ask_engine=lambda look: look(self.settler.memory.engine),
         )  # fmt: skip
         self.app: FastAPI = create_app(self.installation)
@@ -158,9 +161,15 @@ class Centre:
     def stop(self) -> None:
         self.runner.close()
         self.installation.trials.close()
+        assert self.installation.backups is not None
+        self.installation.backups.close()
         self.settler.appender.stop(5)
         self.readings.close()
         self.records.dispose()
+
+    def _back_up(self, folder: Path, told: Told, stopping: Stopping) -> Manifest:
+        source = Source(self.folder, self.readings, nullcontext, dict, "1", lambda: self.now)
+        return back_up(folder, source, told, stopping)
 
     async def _declare(self, act: Callable[[Connection, int], T]) -> T:
         return await asyncio.to_thread(self.settler.declare, act, self.now)

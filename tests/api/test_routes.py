@@ -116,6 +116,19 @@ def commanded(centre: Centre) -> tuple[dict[str, Any], Any]:
     return {"device_id": "ps-1", "command_id": asked["id"]}, None
 
 
+def backed_up(centre: Centre) -> tuple[dict[str, Any], Any]:
+    """Of a folder that is not to be had, which does no harm and is over at once."""
+    assert centre.installation.backups is not None
+    centre.installation.backups.close()
+    return {}, {"folder": str(centre.folder)}
+
+
+def backed_up_before(centre: Centre) -> tuple[dict[str, Any], Any]:
+    path, body = backed_up(centre)
+    centre.ask("POST", f"{V1}/backup", token=centre.token("admin"), json=body)
+    return path, None
+
+
 COMMAND = {"command": "start_pump", "why": "水位超限"}
 LATER = to_iso(START + 10 * HOUR)
 RESPONSE = {"level": 4, "why": "台风", "ordered_by": "王镇长"}
@@ -173,6 +186,8 @@ ROUTES = (
     Route("DELETE", f"{V1}/rules/suggest/{{trial_id}}", DESK, tried("suggest")),
     Route("GET", f"{V1}/rules", EVERYONE),
     Route("POST", f"{V1}/rules/reload", ADMINS),
+    Route("POST", f"{V1}/backup", ADMINS, backed_up),
+    Route("GET", f"{V1}/backup", ADMINS, backed_up_before),
     Route("GET", f"{V1}/declarations/response", EVERYONE),
     Route("POST", f"{V1}/declarations/response", DESK, fixed(RESPONSE)),
     Route("POST", f"{V1}/declarations/response/{{number}}/end", DESK, declared("response")),
