@@ -27,6 +27,7 @@ from console import (
     devices,
     events,
     intake,
+    ledger,
     maps,
     modes,
     order,
@@ -45,8 +46,8 @@ from flow.installation import Installation
 
 # `why` before `alarm`, which takes every other address below an alarm's.
 ROUTERS: Final = (
-    account, board, why, alarm, pumps, orders, order, devices, sources, commands, intake, modes, maps, rules, review,
-    trying, wall, events,
+    account, board, why, alarm, pumps, orders, order, devices, sources, commands, intake, ledger, modes, maps, rules,
+    review, trying, wall, events,
 )  # fmt: skip
 # Forms of the console carry a title and a description; nothing longer belongs here.
 MAX_BODY: Final = 64 * 1024

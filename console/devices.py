@@ -22,6 +22,7 @@ from console.board import row_of
 from console.charts import chart_of, charted
 from console.commands import commands_of
 from console.elements import Element, elements_of
+from console.ledger import LedgerView, ledger_of
 from console.modes import PauseLine, paused_now, pauses_of
 from console.packets import Packet, packets_of
 from console.pages import page, page_or_part
@@ -32,10 +33,9 @@ from console.texts import say_or
 from console.visits import Posted, Signed, SignedVisit
 from console.words import metric_name, metric_of, quantity
 from devices.attributes import to_come, value_at
-from devices.instants import DAY, HOUR, SECOND
+from devices.instants import SECOND
 from devices.kinds import KINDS
 from devices.registry import EVENT, Device, DeviceStatus
-from flow.ledger import COLUMNS
 from flow.persons import see_person
 from rules.book import SILENCE
 from rules.rule import Priority
@@ -130,7 +130,7 @@ class DevicePage:
     charts: Sequence[str]
     alarms: Sequence[AlarmLine]
     refused: Sequence[Packet]
-    counts: Sequence[tuple[str, int]]
+    ledger: LedgerView | None
     elements: Sequence[Element]
     station: Station
 
@@ -221,7 +221,7 @@ def device_page(visit: SignedVisit, device_id: str) -> DevicePage:
         charts=metrics,
         alarms=[] if hidden else [row_of(visit, alarm, places) for alarm in alarms],
         refused=packets_of(visit, device=device.number, limit=5)[0] if visit.allows("intake.see") else [],
-        counts=[] if hidden else _counts(visit, device),
+        ledger=None if hidden else ledger_of(visit, device.number),
         elements=elements_of(visit, device, metrics if personal else list(latest)),
         station=station_of(visit, device),
     )
@@ -350,14 +350,6 @@ def _position(device: Device) -> str:
     if device.latitude is None or device.longitude is None:
         return ""
     return f"{device.latitude:.5f}, {device.longitude:.5f}"
-
-
-def _counts(visit: SignedVisit, device: Device) -> list[tuple[str, int]]:
-    """The ledger of the last 24 hours of the rule clock, its own clock; empty lines only where the sum needs them."""
-    rows = visit.installation.ledger(device=device.number, start=(visit.now - DAY) // HOUR * HOUR)
-    sums = {name: sum(getattr(row, name) for row in rows) for name in COLUMNS}
-    identity = {"received", "stored", "duplicate", "replaced", "refused"}
-    return [(name, n) for name, n in sums.items() if n or name in identity]
 
 
 @router.get("/devices")

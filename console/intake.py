@@ -13,8 +13,9 @@ from fastapi.responses import RedirectResponse, Response
 
 from alerts.refusals import Invalid
 from console.devices import Value, values_of
+from console.ledger import again, ledger_of
 from console.packets import Packet, packets_of
-from console.pages import done, page_or_part, part
+from console.pages import done, page, part
 from console.places import is_personal
 from console.visits import Posted, Signed, SignedVisit, is_fragment
 from devices.registry import Device, DeviceStatus
@@ -87,7 +88,9 @@ def _waiting(visit: SignedVisit, device: Device) -> Waiting:
 @router.get("/intake")
 def see_intake(request: Request, visit: Signed, reason: Annotated[str, Query(max_length=64)] = "") -> Response:
     view = intake_of(visit, reason)
-    return page_or_part(request, visit, "intake.html", "parts/intake.html", here="intake", view=view, done="")
+    if is_fragment(request.headers):
+        return part(request, visit, "parts/intake.html", view=view, done="")
+    return page(request, visit, "intake.html", here="intake", view=view, ledger=ledger_of(visit), done="")
 
 
 @router.post("/devices/{device_id}/approve")
@@ -142,5 +145,5 @@ async def _answer(request: Request, visit: SignedVisit, said: str, *, showing: s
         view = await run_in_threadpool(intake_of, visit)
     if not is_fragment(request.headers):
         return RedirectResponse(view.path, 303)
-    message = done(request, visit, said, **values)
+    message = done(request, visit, said, **values) + await run_in_threadpool(again, request, visit)
     return part(request, visit, "parts/intake.html", view=view, done=message)
