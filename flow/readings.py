@@ -30,6 +30,7 @@ from flow.second_sources import told_beside
 from flow.service_alarms import silence_transitions
 from flow.stream import emit
 from rules.book import RuleBook
+from rules.calendar import Site
 from rules.outcome import Outcome, Transition
 from store.fault_points import reach
 from store.records import devices as device_records
@@ -165,11 +166,11 @@ class Settler:
         self._take_corrections()
         self._saved()
 
-    def reload(self, book: RuleBook, now: int, by: str | None = None) -> Reloaded:
+    def reload(self, book: RuleBook, now: int, by: str | None = None, site: Site | None = None) -> Reloaded:
         """Take the rules; unchanged ones keep their state, occurrences of the others are cleared now. `by`: who asked,
-        for the audit."""
+        for the audit; `site`: with another calendar."""
         changed = differences(self.book, book)
-        outcome = self.memory.engine.reload(book, now)
+        outcome = self.memory.engine.reload(book, now, site)
         with write(self.records) as tx:
             if by is not None:
                 write_audit(tx, now, by, "rules_reloaded", subject="rules", why=f"{len(book.rules)}")
@@ -206,7 +207,10 @@ class Settler:
             zh, en = f"{device_id} 不在待审核之列", f"{device_id} is not waiting for a decision"
             raise Conflict("not_waiting", zh, en)
         if status is DeviceStatus.REJECTED and self.needed_after is not None:
-            zh, en = "正在备份，暂不能删除数据，请稍后再试", "a backup is being made, nothing is deleted: try again later"
+            zh, en = (
+                "正在备份，暂不能删除数据，请稍后再试",
+                "a backup is being made, nothing is deleted: try again later",
+            )
             raise Conflict("backup_running", zh, en)
         self._meet_newcomers()
         self.memory.registry.put(replace(device, status=status))

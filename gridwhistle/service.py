@@ -64,7 +64,7 @@ from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.keeping import keep_of
 from gridwhistle.rereading import Rereader
 from gridwhistle.settings import ClockSource, Settings
-from gridwhistle.site import read_site, remarks
+from gridwhistle.site import calendar_of, read_site, remarks
 from gridwhistle.storage import first_line
 from ingest.decoder import Decoder
 from ingest.flood import Flood
@@ -73,6 +73,7 @@ from ingest.subscriber import Address, Flush, SessionTaken, Subscriber
 from notify.channels import open_channels
 from notify.worker import Worker
 from rules.book import RuleBook, load
+from rules.calendar import EMPTY, Calendar
 from store.readings import StoreUnavailable
 from store.readings.duckdb import DuckDBReadings
 from store.records.categories import catalogue, put_categories
@@ -205,12 +206,13 @@ class Service:
             read_again=self._rereader(limits.clock),
             command_asked=self.commander.wake,
             backups=self.backups,
-            site=site,
+            site=lambda: memory.engine.site,
         )
         stack.callback(self.installation.trials.close)
         filler = Filler(
-            self.records, readings, memory.registry, lambda: self.settler.book, site, self.settler.appender.drain
-        )
+            self.records, readings, memory.registry, lambda: self.settler.book, lambda: memory.engine.site,
+            self.settler.appender.drain,
+        )  # fmt: skip
         self.filling = FillingThread(filler, now=self.now, found=self.poke)
         retention = Retention(
             self.records, readings, memory.registry, keep_of(settings), self.settler.appender.corrections.extend
@@ -395,16 +397,22 @@ class Service:
     async def _take_rules(self, by: str) -> Reloaded:
         try:
             book = await asyncio.to_thread(read_book, self.settings)
+            calendar = await asyncio.to_thread(self._read_calendar)
         except DocumentError as error:
             raise wrong_rules(error) from error
         except OSError as error:
             zh, en = f"规则文件无法读取：{error}", f"the rule files cannot be read: {error}"
             raise Conflict("rules_unreadable", zh, en) from error
-        changed = await self.centre.run(lambda: self.settler.reload(book, self.now(), by))
+        site = replace(self.installation.site(), calendar=calendar)
+        changed = await self.centre.run(lambda: self.settler.reload(book, self.now(), by, site))
         log.info("rules reloaded: %d, of which afresh: %s", len(book.rules), ", ".join(changed.afresh) or "none")
-        for remark in remarks(book, self.installation.site, self.now()):
+        for remark in remarks(book, site, self.now()):
             log.warning("%s", remark)
         return replace(changed, warnings=await asyncio.to_thread(self._warn, book))
+
+    def _read_calendar(self) -> Calendar:
+        """Raises DocumentError, OSError."""
+        return calendar_of(read_town_files(self.settings.town)) if self.settings.town else EMPTY
 
     def _warn(self, book: RuleBook) -> tuple[Mistake, ...]:
         """Logged: what is wrong between these rules and the town that runs."""
