@@ -59,6 +59,9 @@ def whole(path: Path, stored: Stored) -> None:
     with Opened(path) as opened:
         late = {(3, FIRST + 1): 0.5, (3, FIRST + 2): 0.25}
         late = late if opened.store.applied() > 1 else {}
+        with opened.store._file.reading() as now:
+            lying = "from duckdb_tables() where regexp_matches(table_name, '^(readings|minutes|hours)_')"
+            assert now.one(f"select count(*) {lying}") == now.one("select count(*) from parts")
         told = sum(deletion.count for deletion in opened.store.deletions())
         assert sum(opened.store.series().values()) == len(stored) + len(late) - told
         gone = without(stored, *SPANS)
