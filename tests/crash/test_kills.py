@@ -21,7 +21,7 @@ from tests.end_to_end.conftest import Service
 
 pytestmark = pytest.mark.services
 
-KILLS, ROUNDS = (50, 3) if SOAK else (3, 1)
+KILLS, ROUNDS = (50, 3) if SOAK else (2, 1)
 
 
 def test_kills_lose_nothing_and_double_nothing(
@@ -39,13 +39,13 @@ def test_kills_lose_nothing_and_double_nothing(
         service.kill()
         for point in POINTS * ROUNDS:
             later = "snapshot" in point
-            service.environment["GRIDWHISTLE_FAULT_POINT"] = f"{point}:{2 if later else 7}"
+            service.environment["GRIDWHISTLE_FAULT_POINT"] = f"{point}:{2 if later else 3}"
             (service.start if later else service.launch)()
             assert service.process
             if later:
                 os.kill(service.process.pid, signal.SIGHUP)
             try:
-                assert service.process.wait(20) == -signal.SIGKILL, point
+                assert service.process.wait(60) == -signal.SIGKILL, point
             except subprocess.TimeoutExpired:
                 pytest.fail(f"{point} was not reached")
         service.environment.clear()
