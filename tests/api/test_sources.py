@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from devices.batch import Quality
 from devices.instants import DAY, MINUTE, SECOND, to_iso
+from store.readings import Columns
 from store.records.database import write
 from store.records.devices import put_device
 from tests.api.centre import START, Centre
@@ -73,6 +76,21 @@ def test_only_what_was_measured_in_the_span_and_near_enough_is_a_pair(centre: Ce
         params={"from": to_iso(START - 32 * DAY), "to": to_iso(START)},
     )  # fmt: skip
     assert (shorter.status_code, shorter.json()["type"]) == (422, "urn:gridwhistle:problem:history_too_long")
+
+
+def test_bad_values_are_in_no_pair(centre: Centre) -> None:
+    make_second(centre)
+    for device in ("ps-1", "ps-2"):
+        tell(centre, device, START, level_inside=3.0)
+    tell(centre, "ps-1", START + SECOND, level_inside=3.0)
+    registry = centre.settler.memory.registry
+    series = registry.find_series(registry.devices[1].number, "level_inside")
+    assert series is not None
+    at, bad = np.array([START + SECOND], np.int64), np.array([Quality.BAD], np.uint8)
+    columns = Columns(np.array([series], np.int32), at, np.array([9.0]), bad, START, np.zeros(1, np.uint8))
+    centre.readings.append(centre.readings.applied() + 1, [columns])
+    found = metrics(centre)["level_inside"]
+    assert (found["pairs"], found["largest_difference"]) == (1, 0.0)
 
 
 def test_levels_above_two_datums_are_shown_and_not_subtracted(centre: Centre) -> None:
