@@ -1,0 +1,120 @@
+"""The link to the broker when it fails: noticed, tried again more and more slowly, and the session goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import ingest.subscriber
+from devices.batch import Batch
+from devices.registry import Device, Registry
+from ingest.decoder import Decoder, UnknownDevices
+from ingest.link import Options
+from ingest.subscriber import Address, Subscriber
+from tests.conftest import Broker
+
+NOW = 1_763_700_000_000_000
+TOPIC = "gw/v1/qidu/pump_station/ps-1/readings"
+
+
+@dataclass
+class Centre:
+    """Keeps what it is handed."""
+
+    values: list[float] = field(default_factory=list)
+    lost_links: int = 0
+
+    async def settle(self, batch: Batch, now: int) -> None:  # noqa: ARG002
+        self.values += batch.value.tolist()
+
+    async def clock(self, now: int) -> None:  # noqa: ARG002
+        raise AssertionError("no clock was announced")
+
+    async def drained(self, now: int) -> None:
+        pass
+
+    async def lost(self) -> None:
+        self.lost_links += 1
+
+
+@asynccontextmanager
+async def running(port: int, centre: Centre, *, keep_alive: int = 30) -> AsyncIterator[Subscriber]:
+    registry = Registry()
+    registry.add(Device(0, "ps-1", "qidu", "pump_station"))
+    decoder = Decoder(registry, unknown=UnknownDevices.REFUSE, now=lambda: NOW, first_arrival=lambda *_: None)
+    options = Options("test", 100, keep_alive=keep_alive)
+    subscriber = Subscriber(Address("127.0.0.1", port), options, decoder, centre, now=lambda: NOW)
+    task = asyncio.create_task(subscriber.run())
+    try:
+        yield subscriber
+    finally:
+        await subscriber.stop(2)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(holds: Callable[[], bool], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.services
+def test_a_broker_that_falls_silent_is_noticed_and_the_session_goes_on(tmp_path: Path) -> None:
+    """The connection stays, as behind a router that has forgotten it, but nothing comes through it."""
+
+    async def scene() -> None:
+        centre = Centre()
+        async with running(broker.port, centre, keep_alive=1) as subscriber:
+            await until(lambda: subscriber.drained)
+            assert broker.process
+            broker.process.send_signal(signal.SIGSTOP)
+            begun = asyncio.get_running_loop().time()
+            await until(lambda: not subscriber.up)
+            noticed = asyncio.get_running_loop().time() - begun
+            assert 1 <= noticed < 4, "one and a half keep-alives, told by pings half of one apart"
+            assert centre.lost_links == 1
+            with pytest.raises(ConnectionError):
+                await subscriber.publish(TOPIC, b"{}", expiry_s=1)
+            broker.process.send_signal(signal.SIGCONT)
+            await until(lambda: subscriber.drained)
+            await subscriber.publish(TOPIC, b'{"at":1763700000000,"level_inside":2}', expiry_s=60)
+            await until(lambda: centre.values == [2.0])
+
+    broker = Broker(tmp_path / "broker")
+    broker.start()
+    try:
+        asyncio.run(scene())
+    finally:
+        broker.stop(signal.SIGKILL)  # which a process that is stopped obeys too
+
+
+def test_pauses_between_attempts_grow_and_are_not_in_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = (0.05, 0.1, 0.2)
+    monkeypatch.setattr(ingest.subscriber, "BACKOFF_S", pauses)
+    came: list[float] = []
+
+    async def turn_away(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append(asyncio.get_running_loop().time())
+        writer.close()
+
+    async def scene() -> None:
+        server = await asyncio.start_server(turn_away, "127.0.0.1", 0)
+        async with server, running(server.sockets[0].getsockname()[1], Centre()):
+            await until(lambda: len(came) == 7)
+
+    asyncio.run(scene())
+    gaps = [b - a for a, b in itertools.pairwise(came)]
+    for gap, pause in zip(gaps, (*pauses, 0.2, 0.2, 0.2), strict=True):
+        assert gap >= 0.5 * pause
+    assert gaps[0] < 0.1, "the first attempt after a failure comes soon"
+    assert max(gaps[2:]) - min(gaps[2:]) > 0.005, "without jitter a hall full of services comes back in step"
