@@ -20,6 +20,8 @@ LOOK_EVERY_S = 5.0
 RETENTION_EVERY_S = 3600.0
 # A start has other work to do, and somebody may have started it to look at what is old.
 FIRST_RETENTION_S = 600.0
+# The settling thread waits for it.
+PATIENCE_S = 5.0
 T = TypeVar("T")
 
 
@@ -48,23 +50,25 @@ class KeepingThread:
         if self._thread.is_alive():
             self._thread.join(timeout)
 
-    def paused(self, act: Callable[[], T]) -> T:
-        """What `act` says while nothing is deleted and all that was is in the ledger; waits for the piece under way."""
-        self._awaited.set()
-        with self._turn:
-            self._awaited.clear()
-            self._retention.count(self._now())
-            return act()
-
     @contextmanager
     def still(self) -> Iterator[None]:
-        """As `paused`, for longer: others that pause it need not wait for the end."""
-        self._held.set()
+        """Nothing is deleted meanwhile and all that was is in the ledger. Waits for the piece under way; raises
+        StoreUnavailable where somebody else has it still for longer, a backup for instance."""
+        self._awaited.set()
+        acquired = self._turn.acquire(timeout=PATIENCE_S)
+        self._awaited.clear()
+        if not acquired:
+            raise StoreUnavailable("readings are being copied or deleted just now")
         try:
-            self.paused(lambda: None)
+            self._retention.count(self._now())
             yield
         finally:
-            self._held.clear()
+            self._turn.release()
+
+    def paused(self, act: Callable[[], T]) -> T:
+        """What `act` says while it is `still`."""
+        with self.still():
+            return act()
 
     def _run(self) -> None:
         pause = LOOK_EVERY_S
