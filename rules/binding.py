@@ -170,6 +170,9 @@ def bind(
     declared: Declared,
 ) -> Binding:
     """Kernels for the parts, with the state of every pair that `previous` had under the same meaning."""
+    # Counted first: the decoder numbers devices and series in a thread of its own, and what comes meanwhile must not be
+    # taken for bound.
+    devices, count = len(registry.devices), len(registry.series_device)
     table = columns(registry)
     shapes: dict[Shape, list[tuple[Part, Plan, I64]]] = {}
     for part in parts:
@@ -182,10 +185,9 @@ def bind(
         _carry(previous, kernels)
     pause(kernels, registry, declared)
     offsets = np.cumsum([0, *map(len, kernels)], dtype=np.int64)
-    count = len(registry.series_device)
     return Binding(
         kernels, offsets, _readers(kernels, offsets, registry), _spans(kernels, count),
-        any(kernel.shape.any_slot >= 0 for kernel in kernels), len(registry.devices), count,
+        any(kernel.shape.any_slot >= 0 for kernel in kernels), devices, count,
     )  # fmt: skip
 
 

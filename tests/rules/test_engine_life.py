@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from devices.registry import Device, DeviceStatus
+from devices.registry import Device, DeviceStatus, Registry
+from rules import binding
 from rules.book import RuleBook, load
 from rules.engine import Engine
 from tests.rules.desk import START, Desk, at, put, rows, rule, town
@@ -55,6 +56,23 @@ def test_a_new_device_and_a_new_metric_are_judged_from_their_first_reading() -> 
     desk.registry.put(Device(len(desk.registry.devices), "ps-9", "qidu", "pump_station", first_seen=START))
     desk.reads(("ps-9", "1m", {"level_outside": 4.0}), ("ps-1", "2m", {"level_outside": 4.0}))
     assert [(t.device, t.at) for t in desk.transitions] == [("ps-9", at("1m")), ("ps-1", at("2m"))]
+
+
+def test_a_series_that_is_numbered_while_another_is_bound_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder has a thread of its own: here it meets the series of ps-2 in the midst of binding that of ps-1."""
+    desk, columns = Desk(rule("level_inside > 3.5", applies_to="{kind: pump_station}")), binding.columns
+    numbers = {device.id: device.number for device in desk.registry.devices}
+
+    def interrupted(registry: Registry) -> binding.Columns:
+        table = columns(registry)
+        registry.series(numbers["ps-2"], "level_inside")
+        return table
+
+    monkeypatch.setattr(binding, "columns", interrupted)
+    desk.reads(("ps-1", "1m", {"level_inside": 4.0}))
+    monkeypatch.undo()
+    desk.reads(("ps-2", "2m", {"level_inside": 4.0}))
+    assert [t.device for t in desk.transitions] == ["ps-1", "ps-2"]
 
 
 def test_another_limit_of_the_device_counts_from_the_next_reading() -> None:
