@@ -124,7 +124,7 @@ def alarms_go_on(service: Service, load: Load, number: int) -> None:
     wait_for(lambda: len(service.all("occurrences", rule="hot")) > len(judged), 30, lambda: "alarms do not go on")
     time.sleep(AWAY_S - (time.time() - began) if SOAK else 0)
     settled(service, load.sent[: load.acknowledged - WINDOW])
-    assert failing(service) == ["store"]
+    assert {"store"} <= set(failing(service)) <= {"store", "journal"}
 
 
 def told(service: Service, number: int) -> None:
