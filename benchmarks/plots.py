@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-WIDTH, LEFT, RIGHT, BAR, GAP = 720, 190, 110, 18, 8
+WIDTH, LEFT, RIGHT, BAR, GAP = 720, 240, 100, 18, 8
 COLOURS = ("#155e86", "#d35f00", "#3c6e57", "#74858e", "#c3161c")
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#17242b}.t{font-weight:600;font-size:15px}.m{fill:#55666f;font-size:12px}"
@@ -71,7 +71,9 @@ def lines(
     if wanted is not None:
         y = y_axis.place(wanted)
         parts.append(f'<line class="w" x1="{left}" y1="{y:.1f}" x2="{WIDTH - right}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="m" x="{left + 6}" y="{y - 5:.1f}">wanted: below {_shown(wanted)}</text>')
+        parts.append(
+            f'<text class="m" x="{WIDTH - right}" y="{y - 5:.1f}" text-anchor="end">wanted: below {_shown(wanted)}</text>'
+        )
     parts.append(f'<text class="m" x="{left}" y="42">{escape(y_label)}</text>')
     parts.append(f'<text class="m" x="{WIDTH - right}" y="{bottom + 36}" text-anchor="end">{escape(x_label)}</text>')
     return _page(title, bottom + 56 + 20 * len(series), parts)
