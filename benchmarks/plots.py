@@ -71,10 +71,8 @@ def lines(
     if wanted is not None:
         y = y_axis.place(wanted)
         parts.append(f'<line class="w" x1="{left}" y1="{y:.1f}" x2="{WIDTH - right}" y2="{y:.1f}"/>')
-        parts.append(
-            said=f"wanted: below {_shown(wanted)}"
-            f'<text class="m" x="{WIDTH - right}" y="{y - 5:.1f}" text-anchor="end">{said}</text>'
-        )
+        below = f"wanted: below {_shown(wanted)}"
+        parts.append(f'<text class="m" x="{WIDTH - right}" y="{y - 5:.1f}" text-anchor="end">{below}</text>')
     parts.append(f'<text class="m" x="{left}" y="42">{escape(y_label)}</text>')
     parts.append(f'<text class="m" x="{WIDTH - right}" y="{bottom + 36}" text-anchor="end">{escape(x_label)}</text>')
     return _page(title, bottom + 56 + 20 * len(series), parts)
