@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -23,6 +25,7 @@ log = logging.getLogger("gridwhistle.backup")
 
 Make = Callable[[Path, Told, Stopping], Manifest]
 _WITHIN_S = 10.0
+_NICE = 10
 
 
 class BackupState(StrEnum):
@@ -87,6 +90,10 @@ class Backups:
         def told(step: str, progress: float) -> None:
             backup.step, backup.progress = step, progress
 
+        # On Linux a thread has a niceness of its own, and DuckDB works in the thread that asks it: what arrives goes
+        # first (measured with two cores busy: a commit takes as long as without a backup, else twice as long).
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
             backup.manifest = self._make(Path(backup.folder), told, self._stopping.is_set)
         except NotCopied as error:

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from flow.readings import Settler
 from store.readings import ReadingStore
 from store.records.database import copy_database, head
+
+if TYPE_CHECKING:  # the command line needs neither rules nor numpy for a copy
+    from flow.readings import Settler
 
 MANIFEST = "manifest.json"
 READINGS, RECORDS, CONFIG = "readings.duckdb", "records.sqlite", "config"

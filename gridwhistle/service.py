@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import json
 import logging
@@ -60,6 +59,7 @@ from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, SteadyClock, wall
 from gridwhistle.commanding import Commander
+from gridwhistle.data_folder import Locked, data_folder
 from gridwhistle.folders import read_rule_files, read_town_files
 from gridwhistle.keeping import keep_of
 from gridwhistle.rereading import Rereader
@@ -87,10 +87,6 @@ SNAPSHOT_EVERY = 30  # ticks
 # How long an end waits for the readings store: what it has not taken is in the journal.
 STORE_S = 2.0
 T = TypeVar("T")
-
-
-class Locked(Exception):
-    """The data folder is not to be had: another service runs over it, or it cannot be made or written."""
 
 
 class Service:
@@ -498,22 +494,6 @@ def read_book(settings: Settings) -> RuleBook:
 def read_the_town(settings: Settings) -> Town | None:
     """Raises DocumentError with every mistake, OSError."""
     return read_town(read_town_files(settings.town)) if settings.town else None
-
-
-@contextmanager
-def data_folder(folder: Path) -> Iterator[None]:
-    """The folder, made if absent and locked. Raises Locked."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        opened = (folder / "lock").open("w")
-    except OSError as error:
-        raise Locked(f"{folder}: {error.strerror}") from error
-    with opened as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Locked(f"{folder}: another gridwhistle runs over this data folder") from error
-        yield
 
 
 @asynccontextmanager
