@@ -14,6 +14,7 @@ import numpy as np
 
 from devices.batch import F64, I32, I64, U8, Bool
 from devices.kinds import KINDS
+from devices.ordering import Order, order_of
 from devices.registry import EVENT, Registry
 from store.records.settled import UNSURE
 
@@ -90,74 +91,56 @@ def _ranges(registry: Registry, device: int, metric: str) -> tuple[tuple[float, 
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """The rows of a batch by series, those of one series in order of arrival: `row` which they are, `first` whether it
-    is the first of its series, `before` the instant before it (of the first: the newest that was known, 0 for none)."""
+class Steps:
+    """Rows by series: the instant of each and the one `before` it in its series (of the first: the newest that was
+    known before the batch, 0 for none)."""
 
-    row: I64
-    series: I64
+    order: Order
     at: I64
     before: I64
-    first: Bool
 
-    def last(self) -> I64:
-        """Where the last row of every series stands in this order."""
-        return np.append(np.flatnonzero(self.first)[1:], len(self.row)) - 1 if len(self.row) else self.row
+
+def steps_of(newest: I64, series: I32, measured_at: I64, rows: I64 | None = None) -> Steps:
+    """Of these rows of the batch, None for all; `newest` is by series."""
+    order = order_of(series, rows)
+    at = measured_at[order.row]
+    before = np.empty_like(at)
+    before[1:] = at[:-1]
+    before[order.start] = newest[order.owners]
+    return Steps(order, at, before)
 
 
 @dataclass(frozen=True, slots=True)
 class Classified:
-    """`verdict` and `newer` (newer than the last of its series) are per row. `rising` is the order of the rows where
+    """`verdict` and `newer` (newer than the last of its series) are per row. `rising` are the steps of the rows where
     every row of the batch is newer than the one before it and none is refused; else None."""
 
     verdict: U8
     newer: Bool
     change: Change
-    rising: Order | None
+    rising: Steps | None
 
 
 def classify(
     newest: Newest, series: I32, measured_at: I64, value: F64, quality: U8, *, refused: Bool | None, find: Find
 ) -> Classified:
     """Rows in arrival order; `refused` None for none."""
-    order = order_of(newest.measured_at, series, measured_at, np.flatnonzero(~refused) if refused is not None else None)
-    falling = order.at <= order.before
+    steps = steps_of(newest.measured_at, series, measured_at, np.flatnonzero(~refused) if refused is not None else None)
+    order, falling = steps.order, steps.at <= steps.before
     if not falling.any():
         last = order.row[order.last()]
         verdict, newer = np.zeros(len(series), np.uint8), np.ones(len(series), np.bool_)
         if refused is not None:
             verdict[refused], newer[refused] = Verdict.REFUSED, False
         change = Change(series[last], measured_at[last], value[last], quality[last])
-        return Classified(verdict, newer, change, order if refused is None else None)
+        return Classified(verdict, newer, change, steps if refused is None else None)
     if refused is None:
         refused = np.zeros(len(series), np.bool_)
     verdict, newer = np.where(refused, Verdict.REFUSED, Verdict.NEW).astype(np.uint8), ~refused
-    group = np.cumsum(order.first) - 1
-    disordered = order.row[np.isin(group, np.unique(group[falling]))]
+    disordered = order.row[np.isin(order.owner, order.owner[falling])]
     _settle_disorder(newest, disordered, series, measured_at, value, verdict=verdict, newer=newer, find=find)
     change = _change(newest, order.row, series, measured_at, value, quality, verdict, newer)
     return Classified(verdict, newer, change, None)
-
-
-def order_of(newest: I64, series: I32, measured_at: I64, rows: I64 | None = None) -> Order:
-    """Of these rows, None for all; `newest` is by series. One sort of one integer a row, series before row: a stable
-    argsort takes ten times as long where the series of a batch come in no order."""
-    bits = len(series).bit_length()
-    if rows is None:
-        key = series.astype(np.int64)
-        key <<= bits
-        key |= np.arange(len(series))
-    else:
-        key = (series[rows].astype(np.int64) << bits) | rows
-    key.sort()
-    row, number = key & ((1 << bits) - 1), key >> bits
-    at = measured_at[row]
-    first = np.ones(len(row), np.bool_)
-    np.not_equal(number[1:], number[:-1], out=first[1:])
-    before = np.empty_like(at)
-    before[1:] = at[:-1]
-    before[first] = newest[number[first]]
-    return Order(row, number, at, before, first)
 
 
 def _settle_disorder(

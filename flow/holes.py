@@ -18,7 +18,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from devices.batch import I32, I64, Bool
 from devices.instants import DAY, SECOND
 from devices.registry import Registry
-from flow.classify import Order
+from flow.classify import Steps
 from store.records.database import chunks
 from store.records.tables import holes
 
@@ -80,7 +80,7 @@ class Holes:
         for row in tx.execute(query.order_by(holes.c.series, holes.c.from_at)):
             self._of.setdefault(row.series, []).append(Hole(*row))
 
-    def look(self, judged: Order, series: I32, at: I64, *, late: Bool | None, now: int) -> HoleChange:
+    def look(self, judged: Steps, series: I32, at: I64, *, late: Bool | None, now: int) -> HoleChange:
         """`judged`: the rows of a batch that were judged, which rise in every series. `series` and `at` are columns of
         the whole batch, of which `late` rows are stored and not judged (None: there are none)."""
         opened, told, steady = self._walk(judged)
@@ -98,22 +98,22 @@ class Holes:
         for hole in change.dropped:
             self._of[hole.series].remove(hole)
 
-    def _walk(self, rows: Order) -> tuple[list[Hole], I32, Bool]:
+    def _walk(self, rows: Steps) -> tuple[list[Hole], I32, Bool]:
         """The holes that these rows leave, and the series whose last step was a usual one or not, unlike before."""
-        long = rows.at - rows.before > self._limit[rows.series]
-        begun = self._steady[rows.series[rows.first]]
+        order = rows.order
+        long = rows.at - rows.before > self._limit[order.owner]
+        begun = self._steady[order.owners]
         if not long.any():
-            again = rows.series[rows.first][~begun]
+            again = order.owners[~begun]
             return [], again.astype(np.int32), np.ones(len(again), np.bool_)
         steady = np.empty(len(long), np.bool_)
         steady[1:] = ~long[:-1]
-        steady[rows.first] = begun
+        steady[order.start] = begun
         found = np.flatnonzero(long & steady & (rows.before > 0))
-        series = rows.series[found]
+        series = order.owner[found]
         columns = (series, self._device[series], rows.before[found], rows.at[found])
         opened = [Hole(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-        last = rows.last()
-        return opened, rows.series[last].astype(np.int32), ~long[last]
+        return opened, order.owners.astype(np.int32), ~long[order.last()]
 
     def _known(self, opened: Sequence[Hole], now: int) -> dict[int, list[Hole]]:
         """Every hole that late readings may still fill."""

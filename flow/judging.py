@@ -20,7 +20,7 @@ from devices.names import topic
 from devices.presence import Heard
 from devices.registry import Registry
 from flow.alarms import LATE_AFTER
-from flow.classify import Change, Classified, Find, Newest, Verdict, classify, order_of
+from flow.classify import Change, Classified, Find, Newest, Verdict, classify, steps_of
 from flow.holes import HoleChange
 from flow.ledger import DERIVED, DERIVED_PAYLOAD
 from flow.numbering import Gaps
@@ -122,6 +122,8 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
     judged_events = (*found.judged, *(True for _ in derived))
 
     rows = _rows(batch, measured_at, device, judged_rows, stored_events, judged_events)
+    if len(rows) == len(batch) and sorted_.rising is not None and not stored_events:
+        rows = replace(rows, by_series=sorted_.rising.order)
     outcome = memory.engine.evaluate(rows)
     heard = memory.presence.hear(*_heard(elements.device, heard_at, elements.number, events))
     transitions = (
@@ -253,15 +255,15 @@ def _look_for_holes(  # noqa: PLR0917 - columns
 ) -> HoleChange:
     """What comes late and is new, or another value than before, of a device that is judged."""
     newest, late = memory.newest.measured_at, None
-    order = sorted_.rising if sorted_.rising is not None and judged.all() else None
+    steps = sorted_.rising if sorted_.rising is not None and judged.all() else None
     if sorted_.rising is None:
         stored = (sorted_.verdict != Verdict.REFUSED) & (sorted_.verdict != Verdict.DUPLICATE)
         late = ~sorted_.newer & stored
         late &= (quality != Quality.BAD) & memory.judged[memory.newest.device[batch.series]]
         late = late if late.any() else None
-    if order is None:
-        order = order_of(newest, batch.series, measured_at, np.flatnonzero(judged))
-    return memory.holes.look(order, batch.series, measured_at, late=late, now=now)
+    if steps is None:
+        steps = steps_of(newest, batch.series, measured_at, np.flatnonzero(judged))
+    return memory.holes.look(steps, batch.series, measured_at, late=late, now=now)
 
 
 def _judge_clocks(
@@ -396,5 +398,7 @@ def _impossible(registry: Registry, batch: Batch, measured_at: I64, impossible: 
         metric, value = registry.series_metric[series], float(batch.value[i])
         payload = json.dumps({"at": to_iso(int(measured_at[i])), metric: value}).encode()
         where = topic(device.site, device.kind, device.id, "readings")
-        found.append(Refused(where, payload, "out_of_range", f"{metric}: {value:g} is beyond its sensor", device.number))
+        found.append(
+            Refused(where, payload, "out_of_range", f"{metric}: {value:g} is beyond its sensor", device.number)
+        )
     return tuple(found)

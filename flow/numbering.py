@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from devices.batch import I32, I64, NO_SEQ, Bool
+from devices.ordering import order_of
 from store.records.settled import SeqChange
 
 # Ranges of missing numbers of one device; a link that loses every other message keeps as many numbers.
@@ -60,27 +61,20 @@ class Numbering:
         said = np.flatnonzero(seq != NO_SEQ)
         if not len(said):
             return Gaps(np.empty(0, np.int32), np.empty(0, np.int64))
-        bits = len(seq).bit_length()
-        key = (device[said].astype(np.int64) << bits) | said
-        key.sort()
-        order = key & ((1 << bits) - 1)
-        who, number = device[order], seq[order]
-        first = np.ones(len(order), np.bool_)
-        np.not_equal(who[1:], who[:-1], out=first[1:])
-        starts = np.flatnonzero(first)
+        order = order_of(device, said)
+        number, starts, devices = seq[order.row], order.start, order.owners.astype(np.int32)
         before = np.empty_like(number)
         before[1:] = number[:-1]
-        devices = who[starts]
         before[starts] = self.last[devices]
         # The values of a list share their message's number.
         odd = (number != before + 1) & (number != before)
         odd[starts] &= before[starts] != NO_SEQ
-        last = number[np.append(starts[1:], len(order)) - 1]
+        last = number[order.last()]
         gaps = Gaps(devices, last)
         if odd.any():
-            stops = np.append(starts[1:], len(order))
+            stops = order.last() + 1
             for group in np.unique(np.searchsorted(starts, np.flatnonzero(odd), "right") - 1).tolist():
-                some = order[starts[group] : stops[group]]
+                some = order.row[starts[group] : stops[group]]
                 last[group] = self._walk(int(devices[group]), seq[some].tolist(), newer[some].tolist(), gaps)
         return gaps
 

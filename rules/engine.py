@@ -6,13 +6,14 @@ Judging is pure. `evaluate`, `tick` and `reload` read the state and return an Ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
 
-from devices.batch import I64
+from devices.batch import I32, I64
+from devices.ordering import order_of
 from devices.registry import Registry
 from rules.agenda import agenda
 from rules.binding import Binding, bind, gone, pause
@@ -23,15 +24,17 @@ from rules.declared import Declared, Pause
 from rules.foresight import first_due
 from rules.grouping import Groups
 from rules.groups import Tally, members_of
+from rules.history import stretches
 from rules.kernel import Block, Kernel, Verdict, judge
 from rules.logic import Clock
 from rules.looking import Look, look
 from rules.outcome import FAR, NEVER, Edge, Outcome, Peak, Rows, Transition
 from rules.parts import Part, parts_of
 from rules.reason import known, reason
-from rules.seeing import Batch, Memory, see_batch, see_clock
+from rules.seeing import Batch, Memory, Read, see_batch, see_clock
 from rules.snapshot import pack, read, unpack
-from rules.state import FIRING, Change, idle
+from rules.state import FIRING, Change, idle, unstirred
+from rules.stirring import stirred
 from rules.turning import State as Turned
 
 __all__ = ["Edge", "Engine", "Outcome", "Peak", "Rows", "Transition"]
@@ -158,15 +161,14 @@ class Engine:
     def evaluate(self, rows: Rows) -> Outcome:
         """What follows from the rows. Transitions come in the order of their elements."""
         self._follow_registry()
+        if rows.by_series is None:
+            rows = replace(rows, by_series=order_of(rows.series))
         changes, found = _Changes(rows=rows), _Found()
         if len(rows):
             batch = self._batch(rows)
-            pairs, numbers, cuts = self._entries(batch)
             with np.errstate(all="ignore"):
-                for k in np.flatnonzero(np.diff(cuts)).tolist():
-                    part = slice(cuts[k], cuts[k + 1])
-                    entries = (pairs[part] - self._bound.binding.offsets[k], numbers[part])
-                    self._judge_batch(self._bound.binding.kernels[k], batch, entries, changes, found)
+                for k, read in self._reads(batch):
+                    self._judge_batch(self._bound.binding.kernels[k], batch, read, changes, found)
         return found.outcome(changes, self._bound.combiner)
 
     def tick(self, now: int) -> Outcome:
@@ -189,17 +191,15 @@ class Engine:
         if not len(rows):
             return 0
         batch = self._batch(rows)
-        pairs, numbers, cuts = self._entries(batch)
+        reads = dict(self._reads(batch))
         at = np.maximum(np.maximum.accumulate(rows.at), self._clock.now)
-        clock, offsets = self._clock, self._bound.binding.offsets
+        clock = self._clock
         first = int(np.searchsorted(at, max(self._bound.combiner.due(), clock.now + 1)))
         first = min(first, int(np.searchsorted(at, min(FAR, int(rows.at.min()) + self._bound.combiner.soonest()))))
         with np.errstate(all="ignore"):
             for k, kernel in enumerate(self._bound.binding.kernels):
                 if kernel.shape.timed:
-                    part = slice(cuts[k], cuts[k + 1])
-                    entries = (pairs[part] - offsets[k], numbers[part])
-                    view = see_batch(kernel, self._memory, batch, entries, clock) if cuts[k] < cuts[k + 1] else None
+                    view = see_batch(kernel, self._memory, batch, reads[k], clock) if k in reads else None
                     first = min(first, first_due(kernel, view, at, clock.now))
         return max(first, int(np.searchsorted(rows.element, rows.element[0], "right")))
 
@@ -346,33 +346,38 @@ class Engine:
                 kernel.state.due = agenda(kernel, sight, everyone, kernel.state.tracks)[0].min(axis=0)
 
     def _batch(self, rows: Rows) -> Batch:
+        order = rows.by_series if rows.by_series is not None else order_of(rows.series)
         series = rows.series.astype(np.int64)
         places = self._memory.history.stage(series, rows.at, rows.value)
-        return Batch(series, rows.at, rows.value, rows.element.astype(np.int64), places)
+        return Batch(series, rows.at, rows.value, rows.element, places, order)
 
-    def _entries(self, batch: Batch) -> tuple[I64, I64, list[int]]:
-        """Every (pair, row) the batch asks to be judged, by pair then row, and where each kernel's begin.
-
-        One sort of one integer each, pair before row: the largest cost of a quiet batch, and it is linear in what
-        applies, not in what there is.
-        """
-        readers, size = self._bound.binding.readers, len(batch.series)
-        counts = readers.count[batch.series]
-        after = np.cumsum(counts)
-        rows = np.repeat(np.arange(size), counts)
-        at = np.repeat(readers.begin[batch.series] - (after - counts), counts)
-        at += np.arange(len(at))
-        bits = int(size).bit_length()
-        key = (readers.pair[at] << bits) | rows
+    def _reads(self, batch: Batch) -> Iterator[tuple[int, Read]]:
+        """The kernels that read something of the batch, and what. One sort of one integer for each pair and series,
+        pair before series: it is linear in what applies, not in what there is."""
+        readers, owners = self._bound.binding.readers, batch.order.owners
+        begin, counts = readers.begin[owners], readers.count[owners]
+        bits = len(owners).bit_length()
+        key = readers.pair[stretches(begin, begin + counts)] << bits
+        key |= np.repeat(np.arange(len(owners)), counts)
         key.sort()
         pairs = key >> bits
-        cuts: list[int] = np.searchsorted(pairs, self._bound.binding.offsets).tolist()
-        return pairs, key & ((1 << bits) - 1), cuts
+        key &= (1 << bits) - 1
+        offsets = self._bound.binding.offsets
+        cuts: list[int] = np.searchsorted(pairs, offsets).tolist()
+        for k in np.flatnonzero(np.diff(cuts)).tolist():
+            part = slice(cuts[k], cuts[k + 1])
+            yield k, Read(pairs[part] - offsets[k], key[part])
 
-    def _judge_batch(
-        self, kernel: Kernel, batch: Batch, entries: tuple[I64, I64], changes: _Changes, found: _Found
-    ) -> None:
-        view = see_batch(kernel, self._memory, batch, entries, self._clock)
+    def _judge_batch(self, kernel: Kernel, batch: Batch, read: Read, changes: _Changes, found: _Found) -> None:
+        bounds = batch.bounds
+        some = stirred(kernel, bounds, read)
+        if some is not None:
+            instant = np.maximum(bounds.last[read.owner], kernel.state.instant[read.pairs])
+            changes.kernels.append((kernel, unstirred(read.pairs, instant)))
+            read = Read(read.pairs[some], read.owner[some])
+            if not len(read.pairs):
+                return
+        view = see_batch(kernel, self._memory, batch, read, self._clock)
         sight, groups = view.sight, view.groups
         verdict = judge(kernel, sight, groups, kernel.state, by_clock=False)
         if kernel.shape.timed:
@@ -381,7 +386,7 @@ class Engine:
                 tracks.put(np.searchsorted(groups.pairs, verdict.change.loud), verdict.change.tracks)
             verdict.change.due = agenda(kernel, sight, groups.ends(), tracks)[0].min(axis=0)
         changes.kernels.append((kernel, verdict.change))
-        self._report(kernel, verdict, view.element, found)
+        self._report(kernel, verdict, (batch.element, view.rows), found)
 
     def _judge_clock(self, kernel: Kernel, pairs: I64, clock: Clock, found: _Found) -> Change:
         """Works on a copy of the due pairs; every round judges each at its earliest due instant and asks again. A pair
@@ -407,12 +412,15 @@ class Engine:
         none = np.empty(0, np.int64)
         return Change(pairs, pocket.instant, True, pairs, pocket.tracks, none, np.empty(0), pocket.due)
 
-    def _report(self, kernel: Kernel, verdict: Verdict, element: I64 | None, found: _Found) -> None:
+    def _report(self, kernel: Kernel, verdict: Verdict, source: tuple[I32, I64] | None, found: _Found) -> None:
         places = self._bound.places
         for step in verdict.steps:
             rule = kernel.block_of(step.pair).rule
             device = self._registry.devices[int(kernel.device[step.pair])]
-            brought_by = -1 if element is None else int(element[verdict.evaluations[step.at]])
+            brought_by = -1
+            if source is not None:
+                element, rows = source
+                brought_by = int(element[rows[verdict.evaluations[step.at]]])
             transition = Transition(
                 rule=rule.id,
                 device=device.id,
@@ -425,7 +433,7 @@ class Engine:
                 reason=reason(rule, device, step.edge, verdict.sight, step.at),
                 element=brought_by,
             )
-            first = step.instant if element is None else brought_by
+            first = step.instant if source is None else brought_by
             order = (first, places[rule.id], device.number, len(found.transitions))
             found.transitions.append((order, transition))
         for pair, raised_at, peak in verdict.peaks:
@@ -434,9 +442,11 @@ class Engine:
 
     def _remember(self, rows: Rows) -> None:
         """Rows of a series rise in time, so of several the last written is the newest."""
-        memory, series = self._memory, rows.series.astype(np.int64)
-        memory.value[series], memory.at[series] = rows.value, rows.at
-        memory.history.adopt(series)
+        memory = self._memory
+        order = rows.by_series if rows.by_series is not None else order_of(rows.series)
+        series, last = order.owners, order.row[order.last()]
+        memory.value[series], memory.at[series] = rows.value[last], rows.at[last]
+        memory.history.adopt(series, np.diff(order.start, append=len(order.row)))
         if self._bound.binding.whole_devices:
             np.maximum.at(memory.heard, rows.device, rows.at)
 

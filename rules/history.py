@@ -35,6 +35,7 @@ class History:
     at: I64 = field(default_factory=_none)
     value: F64 = field(default_factory=lambda: np.empty(0, np.float64))
     used: int = 0
+    _keeps: bool = False
 
     def keep(self, span: I64) -> None:
         """From now on keep this much of each series; a series that nobody looks back on any more is forgotten."""
@@ -43,7 +44,7 @@ class History:
             zero = np.zeros(more, np.int64)
             for name in ("begin", "room", "start", "end"):
                 setattr(self, name, np.concatenate([getattr(self, name), zero]))
-        self.span = span
+        self.span, self._keeps = span, bool(span.any())
         dropped = (span == 0) & (self.room > 0)
         self.room[dropped] = 0
         self.start[dropped] = self.end[dropped] = self.begin[dropped]
@@ -52,7 +53,7 @@ class History:
         """Write the rows of a batch behind what is kept of their series. Where each was written, -1 where it is not
         kept; `series` ends at the newest of the rows. Staging again replaces what was staged and not adopted."""
         places = np.full(len(series), -1, np.int64)
-        rows = np.flatnonzero(self.span[series])
+        rows = np.flatnonzero(self.span[series]) if self._keeps else _none()
         if not len(rows):
             return places
         order = rows[np.argsort(series[rows], kind="stable")]
@@ -64,11 +65,10 @@ class History:
         self.at[where], self.value[where] = at[order], value[order]
         return places
 
-    def adopt(self, series: I64) -> None:
-        """The staged rows are part of the history now."""
-        kept = series[self.span[series] > 0]
-        if len(kept):
-            np.add.at(self.end, kept, 1)
+    def adopt(self, series: I64, counts: I64) -> None:
+        """The staged rows are part of the history now: so many of each of these series."""
+        if self._keeps:
+            self.end[series] += np.where(self.span[series] > 0, counts, 0)
 
     def sizes(self) -> I64:
         return self.end - self.start

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from devices.batch import F64, I32, I64
+from devices.ordering import Order
 
 if TYPE_CHECKING:
     from rules.rule import Priority
@@ -70,7 +71,8 @@ class Rows:
     """Columns of the rows to judge, in order of arrival.
 
     Only rows newer than the last of their series, of active devices, of quality not bad. An event is a row of value 1
-    of the series (device, "event:<name>"). Rows of one element stand together and share `at`.
+    of the series (device, "event:<name>"). Rows of one element stand together and share `at`. `by_series`: their order
+    by series, if somebody has it already.
     """
 
     series: I32
@@ -78,6 +80,7 @@ class Rows:
     value: F64
     element: I32
     device: I32
+    by_series: Order | None = None
 
     def __len__(self) -> int:
         return len(self.series)

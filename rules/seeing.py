@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
-from devices.batch import F64, I64, Bool
+from devices.batch import F64, I32, I64, Bool
+from devices.ordering import Order
 from rules.grouping import Groups
-from rules.history import History
+from rules.history import History, stretches
 from rules.kernel import Kernel
 from rules.logic import Clock, Sight
 from rules.outcome import NEVER
@@ -29,34 +31,67 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """By owner of a batch's order: the smallest and the greatest value, and the last instant."""
+
+    low: F64
+    high: F64
+    last: I64
+
+
+@dataclass(frozen=True)
 class Batch:
-    """The rows of one batch as the kernels use them; `places` is where each was staged in the history."""
+    """The rows of one batch as the kernels use them; `places` is where each was staged in the history, `order` theirs
+    by series."""
 
     series: I64
     at: I64
     value: F64
-    element: I64
+    element: I32
     places: I64
+    order: Order
+
+    @cached_property
+    def bounds(self) -> Bounds:
+        order = self.order
+        value = self.value[order.row]
+        low, high = np.fmin.reduceat(value, order.start), np.fmax.reduceat(value, order.start)
+        return Bounds(low, high, self.at[order.row[order.last()]])
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a kernel reads of a batch: `pairs`, rising, a pair again for every series that it reads, and which owner of
+    the batch's order that series is."""
+
+    pairs: I64
+    owner: I64
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A kernel's evaluations of one batch, their grouping by pair, the element and the (last) row of each."""
+    """A kernel's evaluations of one batch, their grouping by pair, and the (last) row of each."""
 
     sight: Sight
     groups: Groups
-    element: I64
     rows: I64
 
 
-def see_batch(kernel: Kernel, memory: Memory, batch: Batch, entries: tuple[I64, I64], clock: Clock) -> View:
-    """`entries` are (pair, row) by pair, then row: every row of the batch that a pair of the kernel reads."""
-    pairs, rows = entries
+def see_batch(kernel: Kernel, memory: Memory, batch: Batch, read: Read, clock: Clock) -> View:
+    order = batch.order
+    start = order.start[read.owner]
+    sizes = np.append(order.start[1:], len(order.row))[read.owner] - start
+    rows = order.row[stretches(start, start + sizes)]
     if kernel.shape.aged:
-        return _Weaver(kernel, memory, batch, pairs, rows).view(clock)
-    groups, new = _group(pairs)
+        # Rows of several series: by pair, then in order of arrival.
+        bits = len(batch.at).bit_length()
+        key = (np.repeat(read.pairs, sizes) << bits) | rows
+        key.sort()
+        return _Weaver(kernel, memory, batch, key >> bits, key & ((1 << bits) - 1)).view(clock)
+    groups = Groups(np.cumsum(sizes) - sizes, read.pairs, read.pairs, len(rows))
+    pairs = groups.spread(read.pairs)
     sight = Sight(pairs, batch.at[rows], kernel, clock, memory.history)
-    _raise_instants(sight.instant, groups, new, kernel.state.instant[groups.pairs])
+    _raise_first(sight.instant, groups, kernel.state.instant[groups.pairs])
     if kernel.shape.values:
         sight.values[0] = batch.value[rows]
     if kernel.shape.events:
@@ -64,7 +99,7 @@ def see_batch(kernel: Kernel, memory: Memory, batch: Batch, entries: tuple[I64, 
     if kernel.shape.looks:
         sight.begins[0] = memory.history.start[batch.series[rows]]
         sight.ends[0] = batch.places[rows] + 1
-    return View(sight, groups, batch.element[rows], rows)
+    return View(sight, groups, rows)
 
 
 def see_clock(kernel: Kernel, memory: Memory, pairs: I64, instant: I64, clock: Clock) -> Sight:
@@ -98,6 +133,16 @@ def _group(pairs: I64) -> tuple[Groups, Bool]:
     starts = np.flatnonzero(new)
     owners = pairs[starts]
     return Groups(starts, owners, owners, len(pairs)), new
+
+
+def _raise_first(instant: I64, groups: Groups, last: I64) -> None:
+    """`_raise_instants` where the instants of a group do not fall anyway."""
+    early = np.flatnonzero(instant[groups.starts] < last)
+    if len(early):
+        ends = groups.ends()
+        for group in early.tolist():
+            part = instant[groups.starts[group] : ends[group] + 1]
+            np.maximum(part, last[group], out=part)
 
 
 def _raise_instants(instant: I64, groups: Groups, new: Bool, last: I64) -> None:
@@ -144,7 +189,7 @@ class _Weaver:
         _raise_instants(sight.instant, groups, new, kernel.state.instant[groups.pairs])
         for slot in range(shape.slots):
             self._slot(sight, slot)
-        return View(sight, groups, self._element, self._rows[self._kept])
+        return View(sight, groups, self._rows[self._kept])
 
     def _slot(self, sight: Sight, slot: int) -> None:
         kernel, memory, shape = self._kernel, self._memory, self._kernel.shape

@@ -113,3 +113,9 @@ class Change:
             state.due[self.pairs] = self.due
         if self.bits is not None:
             state.bits[self.pairs] = self.bits
+
+
+def unstirred(pairs: I64, instant: I64) -> Change:
+    """These pairs were judged up to these instants, and nothing came of it."""
+    none = np.empty(0, np.int64)
+    return Change(pairs, instant, False, none, None, none, np.empty(0))

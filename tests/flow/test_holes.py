@@ -13,7 +13,7 @@ from sqlalchemy import Table, select
 
 from devices.instants import MINUTE
 from devices.registry import Device, Registry
-from flow.classify import order_of
+from flow.classify import steps_of
 from flow.filling import QUIET, Filler, FillingThread
 from flow.holes import KEPT, MOST_OF_A_SERIES, Holes
 from rules.calendar import Site
@@ -336,8 +336,8 @@ class Stream:
         number = np.full(len(at), series, np.int32)
         top = np.maximum.accumulate(np.concatenate([self.newest[series : series + 1], at]))[:-1]
         judged = at > top
-        order = order_of(self.newest, number, at, np.flatnonzero(judged))
-        change = self.known.look(order, number, at, late=~judged, now=int(at.max()))
+        steps = steps_of(self.newest, number, at, np.flatnonzero(judged))
+        change = self.known.look(steps, number, at, late=~judged, now=int(at.max()))
         self.opened += [(h.series, (h.start - START) // MINUTE, (h.end - START) // MINUTE) for h in change.opened]
         self.filled += [(h.series, (h.start - START) // MINUTE, (h.end - START) // MINUTE) for h in change.filled]
         self.known.adopt(change)

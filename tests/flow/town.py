@@ -57,7 +57,7 @@ BOOK = Book({rule.id: rule for rule in (LEVEL, PUMP, ELDER, AIR, DOOR)})
 
 
 @cache
-def _empty_database() -> bytes:
+def empty_database() -> bytes:
     """Migrated once for all tests of this process."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "records.sqlite"
@@ -69,7 +69,7 @@ class Town:
     """Tell it transitions; ask it rows. `now` moves only when told to."""
 
     def __init__(self, folder: Path) -> None:
-        (folder / "records.sqlite").write_bytes(_empty_database())
+        (folder / "records.sqlite").write_bytes(empty_database())
         self.records: Engine = open_records(folder / "records.sqlite")
         self.now = NOW
         self.book: RuleBookLike = BOOK

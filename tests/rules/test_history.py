@@ -28,7 +28,7 @@ def give(history: History, batch: list[tuple[int, int, float]], *, adopt: bool =
     at = np.array([m * MINUTE for _, m, _ in batch], np.int64)
     history.stage(series, at, np.array([v for _, _, v in batch], np.float64))
     if adopt:
-        history.adopt(series)
+        history.adopt(*np.unique(series, return_counts=True))
 
 
 def samples(history: History, series: int) -> list[Sample]:
@@ -92,7 +92,7 @@ def test_one_series_never_holds_more_than_the_most() -> None:
     series, at = np.zeros(count, np.int64), np.arange(count, dtype=np.int64)
     for part in np.array_split(np.arange(count), 30):
         history.stage(series[part], at[part], np.ones(len(part)))
-        history.adopt(series[part])
+        history.adopt(*np.unique(series[part], return_counts=True))
     assert history.sizes()[0] <= 2 * pool.MOST_SAMPLES
     assert history.samples(np.array([0]))[0][-1] == count - 1
 
