@@ -124,5 +124,5 @@ def test_gaps_stand_in_the_ledger_and_are_known_after_a_crash(tmp_path: Path) ->
     centre.start()
     send(4, 10)
     send(6, 12)
-    assert centre.ledger()["gaps"], centre.ledger()["gaps_filled"] == (3, 2)
+    assert (centre.ledger()["gaps"], centre.ledger()["gaps_filled"]) == (3, 2)
     centre.stop()
