@@ -42,6 +42,7 @@ log = logging.getLogger("gridwhistle.commands")
 
 LONGEST = 7 * DAY
 MOST_ARGUMENTS = 4096  # bytes of JSON
+MOST_LEVELS = 20  # of lists and objects inside one another
 # Of all devices together; who asks for more has a device that does not answer, or a script that does not stop.
 MOST_OPEN = 1000
 AT_ONCE = 100
@@ -183,8 +184,9 @@ def _check_arguments(arguments: Mapping[str, Any]) -> None:
         size = len(json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode())
     except (ValueError, RecursionError) as error:
         raise Invalid("bad_arguments", "参数应为 JSON 对象", "arguments are a JSON object") from error
-    if size > MOST_ARGUMENTS:
-        zh, en = f"参数不能超过 {MOST_ARGUMENTS} 字节", f"arguments have at most {MOST_ARGUMENTS} bytes of JSON"
+    if size > MOST_ARGUMENTS or not _is_shallow(dict(arguments)):
+        zh = f"参数不能超过 {MOST_ARGUMENTS} 字节、{MOST_LEVELS} 层"
+        en = f"arguments have at most {MOST_ARGUMENTS} bytes of JSON, {MOST_LEVELS} levels deep"
         raise Invalid("bad_arguments", zh, en)
 
 
@@ -192,10 +194,18 @@ def _read(payload: bytes) -> dict[str, Any] | None:
     """The answer, None where it is none that can be kept: JSON of a device may hold what no database takes."""
     try:
         answer = msgspec.json.decode(payload)
-        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return answer if isinstance(answer, dict) and isinstance(answer.get("ok"), bool) else None
+    readable = isinstance(answer, dict) and isinstance(answer.get("ok"), bool) and _is_shallow(answer)
+    return answer if readable else None
+
+
+def _is_shallow(value: object, levels: int = MOST_LEVELS) -> bool:
+    """Whoever writes or shows it goes down level by level, and must not run out of stack."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inside = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inside)
 
 
 def _keep(tx: Connection, now: int, reply: Reply, reason: str, detail: str) -> None:

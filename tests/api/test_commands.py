@@ -67,7 +67,7 @@ def test_what_is_wrong_is_refused(centre: Centre, body: dict[str, Any], code: st
     assert centre.get("officer", "/devices/ps-1/commands")["items"] == []
 
 
-@pytest.mark.parametrize("value", [b"NaN", b"1e999", b'"\\ud800"', b"[" * 4000 + b"]" * 4000])
+@pytest.mark.parametrize("value", [b"NaN", b"1e999", b'"\\ud800"', b"[" * 4000 + b"]" * 4000, b"[" * 20 + b"]" * 20])
 def test_arguments_that_nobody_could_keep_are_refused(centre: Centre, value: bytes) -> None:
     answer = centre.ask(
         "POST", "/api/v1/devices/ps-1/commands", token=centre.token("officer"),

@@ -148,6 +148,7 @@ def test_the_first_answer_stands(records: Engine, asked: CommandRow) -> None:
         (0, None, b'{"ok": true, "result": %s}' % (b"9" * 6000), "bad_reply"),
         (0, None, b'{"ok": true, "result": %s1%s}' % (b"[" * 8000, b"]" * 8000), "bad_reply"),
         (0, None, b'{"ok": true, "result": 1e999}', "bad_reply"),
+        (0, None, b'{"ok": true, "result": %s1%s}' % (b"[" * 20, b"]" * 20), "bad_reply"),
     ],
 )
 def test_what_is_no_answer_to_this_command_is_refused_and_kept(
