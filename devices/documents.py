@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar, get_args
 
 import yaml
@@ -49,13 +50,21 @@ class DocumentError(ValueError):
         self.mistakes = tuple(mistakes)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
-    """Parsed data and the line and column (from 1) of every value, by its path."""
+    """Parsed data and the text that it was."""
 
     file: str
     data: Any
-    places: dict[Path, tuple[int, int]]
+    text: str = field(repr=False)
+
+    @cached_property
+    def places(self) -> dict[Path, tuple[int, int]]:
+        """The line and column (from 1) of every value, by its path. Only who has something to say of the text asks: of
+        a town of 20,000 devices they take more memory than everything else that is known of it."""
+        places: dict[Path, tuple[int, int]] = {}
+        _read(self.text, self.file, places)
+        return places
 
     def mistake(self, path: Path, message: str) -> Mistake:
         """A mistake at the path, or at the nearest enclosing value that exists."""
@@ -65,26 +74,8 @@ class Document:
         return Mistake(self.file, line, column, message)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """SafeLoader without timestamps: `2026-07-01` in a document stays the text the person wrote."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise self._refuse("aliases (*name) are not allowed")
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise self._refuse(f"nested more than {MAX_DEPTH} deep")
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        return node
-
-    def _refuse(self, message: str) -> yaml.MarkedYAMLError:
-        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-        return yaml.MarkedYAMLError(problem=message, problem_mark=mark)
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -103,28 +94,29 @@ def parse(text: str, file: str) -> Document:
     """Raises DocumentError where the text is not YAML, repeats a key, uses an alias or is too large."""
     if len(text) > MAX_CHARACTERS:
         raise DocumentError([Mistake(file, 0, 0, f"more than {MAX_CHARACTERS:,} characters")])
+    return Document(file, _read(text, file, None), text)
+
+
+def _read(text: str, file: str, places: dict[Path, tuple[int, int]] | None) -> Any:
+    """The data; `places` takes where everything stood. Raises DocumentError."""
     try:
         loader = _Loader(text)
     except yaml.YAMLError as error:
         # Characters that no YAML may hold are found on opening, before there is a loader to dispose of.
         raise DocumentError([Mistake(file, 0, 0, str(error).splitlines()[0])]) from error
-    places: dict[Path, tuple[int, int]] = {}
-    mistakes: list[Mistake] = []
+    reading = _Reading(loader, file, places)
     try:
-        node = loader.get_single_node()
-        data = None if node is None else _walk(node, (), loader, places, mistakes, file)
+        data = reading.whole()
     except yaml.MarkedYAMLError as error:
         problem = error.problem or "not YAML"
         raise DocumentError([_at(file, error.problem_mark, problem)]) from error
     except yaml.YAMLError as error:
         raise DocumentError([Mistake(file, 0, 0, str(error).splitlines()[0])]) from error
-    except RecursionError as error:
-        raise DocumentError([Mistake(file, 0, 0, "nested too deeply")]) from error
     finally:
         loader.dispose()
-    if mistakes:
-        raise DocumentError(mistakes)
-    return Document(file, data, places)
+    if reading.mistakes:
+        raise DocumentError(reading.mistakes)
+    return data
 
 
 def check(document: Document, model: type[M], path: Path = ()) -> M:
@@ -147,26 +139,85 @@ def _at(file: str, mark: Any, message: str) -> Mistake:
     return Mistake(file, mark.line + 1, mark.column + 1, message) if mark else Mistake(file, 0, 0, message)
 
 
-def _walk(  # noqa: PLR0917 - one recursion, its accumulators are arguments
-    node: Any, path: Path, loader: Any, places: dict[Path, tuple[int, int]], mistakes: list[Mistake], file: str
-) -> Any:
-    places[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
-    if isinstance(node, yaml.MappingNode):
+class _Reading:
+    """Data straight from the parser's events: a tree of YAML nodes would be many times as large as what it says."""
+
+    def __init__(self, loader: _Loader, file: str, places: dict[Path, tuple[int, int]] | None) -> None:
+        self._loader: Any = loader  # half of what PyYAML has is not typed
+        self._file = file
+        self._places = places
+        self.mistakes: list[Mistake] = []
+
+    def whole(self) -> Any:
+        """The one document of the stream, None for an empty one. Raises yaml.YAMLError."""
+        loader = self._loader
+        loader.get_event()
+        if loader.check_event(yaml.StreamEndEvent):
+            return None
+        loader.get_event()
+        data = self._value((), 1)
+        loader.get_event()
+        if not loader.check_event(yaml.StreamEndEvent):
+            raise _refused(loader.get_event(), "expected a single document in the stream")
+        return data
+
+    def _value(self, path: Path, depth: int) -> Any:
+        event = self._loader.get_event()
+        if depth > MAX_DEPTH:
+            raise _refused(event, f"nested more than {MAX_DEPTH} deep")
+        if isinstance(event, yaml.AliasEvent):
+            raise _refused(event, "aliases (*name) are not allowed")
+        if self._places is not None:
+            self._places.setdefault(path, _place(event.start_mark))
+        if isinstance(event, yaml.MappingStartEvent):
+            return self._mapping(path, depth)
+        if isinstance(event, yaml.SequenceStartEvent):
+            found: list[Any] = []
+            while not self._loader.check_event(yaml.SequenceEndEvent):
+                found.append(self._value((*path, len(found)), depth + 1))
+            self._loader.get_event()
+            return found
+        return self._scalar(event)
+
+    def _mapping(self, path: Path, depth: int) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            key = loader.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool)):
-                mistakes.append(_at(file, key_node.start_mark, "a key must be plain text"))
-                continue
-            if key in found:
-                mistakes.append(_at(file, key_node.start_mark, f"{key!r} stands twice"))
+        while not self._loader.check_event(yaml.MappingEndEvent):
+            mark = self._loader.peek_event().start_mark
+            key = self._key(path, depth)
             step = key if isinstance(key, (str, int)) and not isinstance(key, bool) else str(key)
-            found[key] = _walk(value_node, (*path, step), loader, places, mistakes, file)
-            places[(*path, step)] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            if key in found:
+                self.mistakes.append(_at(self._file, mark, f"{key!r} stands twice"))
+            if self._places is not None:
+                self._places[(*path, step)] = _place(mark)
+            found[key] = self._value((*path, step), depth + 1)
+        self._loader.get_event()
         return found
-    if isinstance(node, yaml.SequenceNode):
-        return [_walk(n, (*path, i), loader, places, mistakes, file) for i, n in enumerate(node.value)]
-    return loader.construct_object(node, deep=True)
+
+    def _key(self, path: Path, depth: int) -> str | int | float | bool:
+        """A key that is none is a mistake, and stands as its text."""
+        event = self._loader.peek_event()
+        key = self._value(path, depth + 1)
+        if isinstance(key, (str, int, float, bool)):
+            return key
+        self.mistakes.append(_at(self._file, event.start_mark, "a key must be plain text"))
+        return str(key)
+
+    def _scalar(self, event: Any) -> Any:
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = self._loader.resolve(yaml.ScalarNode, event.value, event.implicit)
+        node = yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, style=event.style)
+        # Not construct_object: it remembers every node that it has met.
+        construct = self._loader.yaml_constructors.get(tag, self._loader.yaml_constructors[None])
+        return construct(self._loader, node)
+
+
+def _refused(event: Any, message: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=message, problem_mark=event.start_mark)
+
+
+def _place(mark: Any) -> tuple[int, int]:
+    return mark.line + 1, mark.column + 1
 
 
 def _clean(loc: tuple[int | str, ...], document: Document) -> Path:
