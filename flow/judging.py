@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from devices.batch import I32, I64, U8, Arrival, Batch, Bool, EventRow, Quality, Refused
 from devices.faults import Fault
@@ -20,9 +20,9 @@ from devices.names import topic
 from devices.presence import Heard
 from devices.registry import Registry
 from flow.alarms import LATE_AFTER
-from flow.classify import Change, Classified, Find, Newest, Verdict, classify, steps_of
+from flow.classify import Change, Classified, Find, Verdict, classify, steps_of
+from flow.happenings import all_heard, derive_doors, sort_events, with_events
 from flow.holes import HoleChange
-from flow.ledger import DERIVED, DERIVED_PAYLOAD
 from flow.numbering import Gaps
 from flow.service_alarms import clock_transitions, range_transitions, silence_transitions
 from rules.outcome import Outcome, Rows, Transition
@@ -39,13 +39,9 @@ from store.records.settled import (
     pack_columns,
 )
 from store.records.settled import Rows as SettledRows
-from store.records.tables import events as events_table
 
 if TYPE_CHECKING:
     from flow.memory import Limits, Memory
-
-# Keys looked up in one statement; SQLite takes at most 32,766 bound values.
-KEYS_AT_ONCE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +62,6 @@ class Judged:
     refused: tuple[Refused, ...]
     arrivals: tuple[Arrival, ...]
     holes: HoleChange
-
-
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """The batch's events after duplicates are gone: stored ones, whether each is judged, and whose were repeats."""
-
-    stored: tuple[EventRow, ...]
-    judged: tuple[bool, ...]
-    late: tuple[bool, ...]
-    repeats: tuple[EventRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +102,8 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
     range_edges, range_changes = _judge_ranges(memory, batch, measured_at, impossible)
     sorted_ = classify(newest, batch.series, measured_at, batch.value, quality, refused=impossible, find=find)
     judged_rows = _seen_by_rules(memory, sorted_, quality, device)
-    found = _sort_events(tx, memory, events, now)
-    derived = _derive_doors(memory, batch, measured_at, judged_rows)
+    found = sort_events(tx, memory, events, now)
+    derived = derive_doors(memory, batch, measured_at, judged_rows)
     stored_events = (*found.stored, *derived)
     judged_events = (*found.judged, *(True for _ in derived))
 
@@ -125,7 +111,7 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
     if len(rows) == len(batch) and sorted_.rising is not None and not stored_events:
         rows = replace(rows, by_series=sorted_.rising.order)
     outcome = memory.engine.evaluate(rows)
-    heard = memory.presence.hear(*_heard(elements.device, heard_at, elements.number, events))
+    heard = memory.presence.hear(*all_heard(elements.device, heard_at, elements.number, events))
     transitions = (
         *outcome.transitions,
         *clock_transitions(registry, clock_edges),
@@ -159,7 +145,7 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
         tuple(sorted(transitions, key=lambda t: t.element)),
         outcome,
         heard,
-        _with_events(sorted_.change, newest, stored_events),
+        with_events(sorted_.change, newest, stored_events),
         gaps,
         clock_changes,
         range_changes,
@@ -292,53 +278,6 @@ def _judge_clocks(
     return edges, changes, events
 
 
-def _sort_events(tx: Connection, memory: Memory, events: Sequence[EventRow], now: int) -> _Events:
-    """Which events are new (device, key, at); of those, which the rules see: not older than the last of their name."""
-    if not events:
-        return _Events((), (), (), ())
-    known: set[tuple[int, str, int]] = set()
-    keys = sorted({e.key for e in events})
-    for start in range(0, len(keys), KEYS_AT_ONCE):
-        part = keys[start : start + KEYS_AT_ONCE]
-        query = select(events_table.c.device, events_table.c.key, events_table.c.at)
-        known |= {(r.device, r.key, r.at) for r in tx.execute(query.where(events_table.c.key.in_(part)))}
-    stored, judged, late, repeats = [], [], [], []
-    top: dict[int, int] = {}
-    for event in events:
-        identity = (event.device, event.key, event.measured_at)
-        if identity in known:
-            repeats.append(event)
-            continue
-        known.add(identity)
-        last = top.get(event.series, int(memory.newest.measured_at[event.series]))
-        in_order = event.measured_at >= last
-        top[event.series] = max(last, event.measured_at)
-        stored.append(event)
-        judged.append(in_order and bool(memory.judged[event.device]))
-        late.append(not in_order or event.measured_at < now - LATE_AFTER)
-    return _Events(tuple(stored), tuple(judged), tuple(late), tuple(repeats))
-
-
-def _derive_doors(memory: Memory, batch: Batch, measured_at: I64, judged: Bool) -> tuple[EventRow, ...]:
-    """door_opened and door_closed from changes of `open`, for sensors that do not send the events themselves."""
-    rows = np.flatnonzero(judged & memory.is_open[batch.series]) if memory.is_open.any() else ()
-    found: list[EventRow] = []
-    last: dict[int, float] = {}
-    for i in rows:
-        s, value = int(batch.series[i]), float(batch.value[i])
-        before = last.get(s, float(memory.newest.value[s]))
-        last[s] = value
-        device = int(memory.newest.device[s])
-        # NaN: the first report of a door says how it stands, not that it moved.
-        if before == value or np.isnan(before) or device in memory.speaks_doors:
-            continue
-        name = "door_opened" if value else "door_closed"
-        series = memory.door_series[s][int(value)]
-        at = int(measured_at[i])
-        found.append(EventRow(series, int(batch.element[i]), device, name, DERIVED, at, DERIVED_PAYLOAD))
-    return tuple(found)
-
-
 def _rows(  # noqa: PLR0917 - columns
     batch: Batch, measured_at: I64, device: I32, judged: Bool, events: Sequence[EventRow], event_judged: Sequence[bool]
 ) -> Rows:
@@ -357,31 +296,6 @@ def _rows(  # noqa: PLR0917 - columns
         value = np.concatenate([value, np.ones(len(seen))])[order]
         device = np.concatenate([device, np.array([e.device for e in seen], np.int32)])[order]
     return Rows(series, at, value, element, device)
-
-
-def _heard(device: I32, measured_at: I64, element: I32, events: Sequence[EventRow]) -> tuple[I32, I64, I32]:
-    if not events:
-        return device, measured_at, element
-    return (
-        np.concatenate([device, np.array([e.device for e in events], np.int32)]),
-        np.concatenate([measured_at, np.array([e.measured_at for e in events], np.int64)]),
-        np.concatenate([element, np.array([e.element for e in events], np.int32)]),
-    )
-
-
-def _with_events(change: Change, newest: Newest, events: Sequence[EventRow]) -> Change:
-    """The newest instant of every event series beside those of the readings."""
-    tops: dict[int, int] = {}
-    for e in events:
-        tops[e.series] = max(tops.get(e.series, int(newest.measured_at[e.series])), e.measured_at)
-    if not tops:
-        return change
-    return Change(
-        np.concatenate([change.series, np.array(list(tops), np.int32)]),
-        np.concatenate([change.measured_at, np.array(list(tops.values()), np.int64)]),
-        np.concatenate([change.value, np.ones(len(tops))]),
-        np.concatenate([change.quality, np.zeros(len(tops), np.uint8)]),
-    )
 
 
 def _impossible(registry: Registry, batch: Batch, measured_at: I64, impossible: Bool) -> tuple[Refused, ...]:
