@@ -18,10 +18,9 @@ from devices.presence import MISSED_REPORTS
 from devices.registry import Registry
 from flow import alarms as recorded
 from flow import holes
-from flow.appender import REMEMBERED
+from flow.appender import REMEMBERED_ROWS
 from flow.filling import QUIET
 from flow.occurring import MOST_CHANGES
-from flow.readings import REFUSED_KEPT
 from gridwhistle.broker import LIMITS
 from gridwhistle.centre import BACKLOG_S, LINK_GRACE_S
 from gridwhistle.service import SNAPSHOT_EVERY, TICK_S
@@ -33,6 +32,7 @@ from ingest.link import Options
 from ingest.subscriber import MARKER_EVERY_S, MOST_TAKEN, TAKEN_WITHIN_S
 from rules.book import load
 from store.readings import Capabilities, ReadingStore
+from store.records import refused
 from tests.docs.pages import blocks, read, table_under
 
 PAGE = read("docs/architecture.md")
@@ -51,6 +51,7 @@ def decoder() -> Decoder:
 def payload(channel: str) -> bytes:
     """The page's own sample of this channel, `online` for a status, anything for what is not read."""
     samples = {block.info.split(" ")[1]: block.text for block in blocks(PAGE, "json")}
+    samples |= {"commands": "{}", "reply": '{"id": "c-1", "ok": true}'}
     return samples.get(channel, "online").encode()
 
 
@@ -59,12 +60,16 @@ def test_a_topic_of_the_page_is_read_or_ignored_as_it_says(topic: str) -> None:
     channel = topic.rpartition("/")[2]
     kind = {"events": "camera"}.get(channel, "pump_station")
     ours = decoder()
+    ours.feed(f"gw/v1/qidu/{kind}/x-1/status".encode(), b"online", 0x30, 0)
+    ours.builder.take()
     ours.feed(topic.format(site="qidu", kind=kind, device="x-1").encode(), payload(channel), 0x30, 0)
     batch, _ = ours.builder.take()
     assert not batch.refused
-    seen = {"readings": len(batch), "events": len(batch.events), "status": len(batch.statuses)}
+    seen = {
+        "readings": len(batch), "events": len(batch.events), "status": len(batch.statuses), "reply": len(batch.replies),
+    }  # fmt: skip
     assert sum(seen.values()) > 0 if "ignored" not in TOPICS[topic] else not any(seen.values())
-    assert seen.get(channel, 0) == {"readings": 3, "events": 1, "status": 1}.get(channel, 0)
+    assert seen.get(channel, 0) == {"readings": 3, "events": 1, "status": 1, "reply": 1}.get(channel, 0)
 
 
 @pytest.mark.parametrize("channel", ["reading", "readings/raw", "state", "clock", "commands/reply/again"])
@@ -150,9 +155,13 @@ def test_the_protocol_of_the_store_is_named_whole() -> None:
 
 
 NUMBERS = [
-    (2, f"in the last {REMEMBERED} settled batches", "appender.REMEMBERED"),
+    (2, f"in the newest {REMEMBERED_ROWS:,} rows", "appender.REMEMBERED_ROWS"),
     (2, f"the first {KEPT_PAYLOAD // 1024} KiB", "columns.KEPT_PAYLOAD"),
-    (2, f"The newest {REFUSED_KEPT:,} are kept", "readings.REFUSED_KEPT"),
+    (
+        2,
+        f"the newest {refused.KEPT:,}, of {refused.KEPT_BYTES >> 20} MiB and {refused.KEPT_FOR // DAY} days",
+        "refused.KEPT",
+    ),
     (2, f"every {TICK_S * SNAPSHOT_EVERY:.0f} s: the state", "service.SNAPSHOT_EVERY"),
     (2, f"session expiry {Options('x', 20).session_expiry // 86400} days", "link.Options"),
     (2, f"Every {MARKER_EVERY_S:.0f} s it publishes a marker", "subscriber.MARKER_EVERY_S"),

@@ -20,8 +20,8 @@ from gridwhistle.cli import app
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = Path(sys.executable).parent / "gridwhistle"
 COMMANDS = (
-    "demo", "run", "simulate", "replay", "test-rules", "backtest", "suggest", "explain", "ledger", "users", "refused", "init", "check",
-    "doctor",
+    "demo", "run", "simulate", "replay", "test-rules", "backtest", "suggest", "explain", "ledger", "users", "refused",
+    "init", "check", "doctor",
 )  # fmt: skip
 
 
