@@ -7,17 +7,19 @@ series: a metric the device has not sent yet is -1 and is bound when the registr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
+from operator import is_
 
 import numpy as np
 
 from devices.batch import F64, I64, Bool
 from devices.kinds import KINDS
-from devices.registry import Registry
+from devices.registry import Device, Registry
 from rules.checking import has_series
-from rules.datum import has_own_datum, mixes_datums
+from rules.datum import can_mix_datums, has_own_datum, mixes_datums
 from rules.declared import Declared
 from rules.kernel import Block, Kernel
 from rules.outcome import NEVER
@@ -31,6 +33,7 @@ from rules.state import fresh
 _SECOND = 1_000_000
 # Without a word from the rule: three missed reports are a silence (docs/architecture.md §4).
 _INTERVALS = 3
+_NO_DEVICES = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,19 @@ class Readers:
 class Binding:
     """`offsets` are where the pairs of each kernel begin in the numbering of `readers`, and the end of the last;
     `spans` how long the samples of each series are looked back on, 0 for not at all. `whole_devices`: some part asks
-    when a device was last heard of."""
+    when a device was last heard of. `series` is how many are bound."""
 
+    table: Columns
     kernels: list[Kernel]
     offsets: I64
     readers: Readers
     spans: I64
     whole_devices: bool
-    devices: int
     series: int
+
+    @property
+    def devices(self) -> int:
+        return len(self.table.devices)
 
     def blocks(self) -> list[tuple[Kernel, Block]]:
         return [(kernel, block) for kernel in self.kernels for block in kernel.blocks]
@@ -62,15 +69,15 @@ class Binding:
 
 @dataclass
 class Columns:
-    """The registry as columns over device numbers; attributes and series are made when first asked for."""
+    """The devices as columns over their numbers; attributes are made when first asked for."""
 
     registry: Registry
+    devices: Sequence[Device]
     interval: I64
     first_seen: I64
     by_kind: dict[str, I64]
     by_tag: dict[str, I64]
     by_grid: dict[str, I64]
-    by_metric: dict[str, I64]
     _attributes: dict[str, F64] = field(default_factory=dict)
 
     def attribute(self, name: str) -> F64:
@@ -80,49 +87,57 @@ class Columns:
         return self._attributes[name]
 
     def _column(self, name: str) -> F64:
-        devices = self.registry.devices
         if name == INTERVAL:
             return self.interval.astype(np.float64)
         for end, prefix in enumerate((LOWEST, HIGHEST)):
             if name.startswith(prefix):
                 metric = name.removeprefix(prefix)
                 ranges = {k.name: k.metrics[metric].plausible[end] for k in KINDS.values() if metric in k.metrics}
-                return np.array([ranges.get(device.kind, np.nan) for device in devices], np.float64)
-        return np.array([attribute_number(device.attributes, name) for device in devices], np.float64)
+                return np.array([ranges.get(device.kind, np.nan) for device in self.devices], np.float64)
+        return np.array([attribute_number(device.attributes, name) for device in self.devices], np.float64)
 
     @cached_property
     def own_datum(self) -> list[int]:
         """Devices with a level above a datum of its own."""
-        return [device.number for device in self.registry.devices if has_own_datum(device.attributes)]
+        return [device.number for device in self.devices if has_own_datum(device.attributes)]
 
     @cached_property
     def dated(self) -> dict[str, dict[int, Steps]]:
         """Attributes that hold from an instant on, by name and device number."""
         found: dict[str, dict[int, Steps]] = defaultdict(dict)
-        for device in self.registry.devices:
+        for device in self.devices:
             for name, value in device.attributes.items():
                 if isinstance(value, tuple):
                     found[name][device.number] = tuple(sorted((step.valid_from, step.value) for step in value))
         return found
 
 
-def columns(registry: Registry) -> Columns:
-    devices = registry.devices
+def columns(registry: Registry, known: Columns | None = None) -> Columns:
+    """`known` is taken again where no device came or changed since."""
+    devices = tuple(registry.devices)
+    if known is not None and len(known.devices) == len(devices) and all(map(is_, known.devices, devices)):
+        return known
     judged = [d for d in devices if d.judged]
-    series: dict[str, I64] = {}
-    for number, (device, metric) in enumerate(zip(registry.series_device, registry.series_metric, strict=True)):
-        if metric not in series:
-            series[metric] = np.full(len(devices), -1, np.int64)
-        series[metric][device] = number
     return Columns(
         registry,
+        devices,
         np.array([round(d.interval_s * _SECOND) for d in devices], np.int64),
         np.array([d.first_seen or NEVER for d in devices], np.int64),
         _index((d.kind, d.number) for d in judged),
         _index((tag, d.number) for d in judged for tag in d.tags),
         _index((d.grid, d.number) for d in judged if d.grid is not None),
-        series,
     )
+
+
+def _by_metric(metrics: Iterable[str], owner: I64, devices: int) -> dict[str, I64]:
+    """For each metric the series of every device, -1 where it has none; `owner` has the device of each series."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for number, metric in enumerate(metrics):
+        found[metric].append(number)
+    series = {metric: np.full(devices, -1, np.int64) for metric in found}
+    for metric, numbers in found.items():
+        series[metric][owner[numbers]] = numbers
+    return series
 
 
 def _index(pairs: Iterable[tuple[str, int]]) -> dict[str, I64]:
@@ -140,25 +155,40 @@ def matching(rule: Rule, table: Columns, grid_tree: Mapping[str, frozenset[str]]
     """Numbers of the judged devices the rule applies to, rising: all that is given matches, the kind has every metric
     and event that the rule reads, and it does not set levels of two datums against each other."""
     to: AppliesTo = rule.applies_to
+    size = len(table.devices)
     kinds = [to.kind] if to.kind is not None else list(KINDS)
-    able = [kind for kind in kinds if has_all_series(rule, kind)]
-    found = _union(table.by_kind, able)
+    found = _union(table.by_kind, [kind for kind in kinds if has_all_series(rule, kind)], size)
     if to.devices is not None:
         known = (table.registry.get(name) for name in to.devices)
-        found = np.intersect1d(found, np.array([d.number for d in known if d is not None], np.int64))
+        found = _both(np.array([d.number for d in known if d is not None and d.number < size], np.int64), found, size)
     if to.grids is not None:
         wanted = frozenset().union(*(grid_tree.get(grid, frozenset({grid})) | {grid} for grid in to.grids))
-        found = np.intersect1d(found, _union(table.by_grid, wanted))
-    if to.tags is not None:
-        for tag in to.tags:
-            found = np.intersect1d(found, table.by_tag.get(tag, np.empty(0, np.int64)))
-    mixed = [n for n in table.own_datum if mixes_datums(rule, table.registry.devices[n].attributes)]
-    return np.setdiff1d(found, mixed) if mixed else found
+        found = _both(_union(table.by_grid, wanted, size), found, size)
+    for tag in to.tags or ():
+        found = _both(table.by_tag.get(tag, _NO_DEVICES), found, size)
+    if table.own_datum and can_mix_datums(rule):
+        mixed = [n for n in table.own_datum if mixes_datums(rule, table.devices[n].attributes)]
+        found = np.setdiff1d(found, mixed) if mixed else found
+    return found
 
 
-def _union(index: Mapping[str, I64], keys: Iterable[str]) -> I64:
+def _union(index: Mapping[str, I64], keys: Iterable[str], size: int) -> I64:
+    """Rising. A mask, here and below, because numpy's own sets cost a hundred times as much."""
     parts = [index[key] for key in keys if key in index]
-    return np.unique(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+    if len(parts) == 1:
+        return parts[0]
+    mask = np.zeros(size, np.bool_)
+    for part in parts:
+        mask[part] = True
+    return np.flatnonzero(mask)
+
+
+def _both(some: I64, found: I64, size: int) -> I64:
+    """Those of `found` that are among `some`, in the order of `found`."""
+    mask = np.zeros(size, np.bool_)
+    mask[some] = True
+    both: I64 = found[mask[found]]
+    return both
 
 
 def bind(
@@ -170,28 +200,31 @@ def bind(
     declared: Declared,
 ) -> Binding:
     """Kernels for the parts, with the state of every pair that `previous` had under the same meaning."""
-    # Counted first: the decoder numbers devices and series in a thread of its own, and what comes meanwhile must not be
-    # taken for bound.
-    devices, count = len(registry.devices), len(registry.series_device)
-    table = columns(registry)
+    # Copied first, series before devices: the decoder numbers both in a thread of its own, and what comes meanwhile
+    # must not be taken for bound.
+    owner = registry.series_devices().astype(np.int64)
+    table = columns(registry, previous.table if previous is not None else None)
+    series = _by_metric(islice(registry.series_metric, len(owner)), owner, len(table.devices))
     shapes: dict[Shape, list[tuple[Part, Plan, I64]]] = {}
     for part in parts:
         numbers = matching(part.rule, table, grid_tree)
         if len(numbers):
             filled = plan(part.rule)
             shapes.setdefault(filled.shape, []).append((part, filled, numbers))
-    kernels = [_kernel(shape, members, table) for shape, members in shapes.items()]
+    kernels = [_kernel(shape, members, table, series) for shape, members in shapes.items()]
     if previous is not None:
         _carry(previous, kernels)
     pause(kernels, registry, declared)
     offsets = np.cumsum([0, *map(len, kernels)], dtype=np.int64)
     return Binding(
-        kernels, offsets, _readers(kernels, offsets, registry), _spans(kernels, count),
-        any(kernel.shape.any_slot >= 0 for kernel in kernels), devices, count,
+        table, kernels, offsets, _readers(kernels, offsets, owner), _spans(kernels, len(owner)),
+        any(kernel.shape.any_slot >= 0 for kernel in kernels), len(owner),
     )  # fmt: skip
 
 
-def _kernel(shape: Shape, members: list[tuple[Part, Plan, I64]], table: Columns) -> Kernel:
+def _kernel(
+    shape: Shape, members: list[tuple[Part, Plan, I64]], table: Columns, by_metric: Mapping[str, I64]
+) -> Kernel:
     rules = [part.rule for part, _, _ in members]
     sizes = [len(numbers) for _, _, numbers in members]
     starts = np.cumsum([0, *sizes], dtype=np.int64)
@@ -199,7 +232,7 @@ def _kernel(shape: Shape, members: list[tuple[Part, Plan, I64]], table: Columns)
     device = np.concatenate([numbers for _, _, numbers in members])
     missing = np.full(len(table.interval), -1, np.int64)
     series = np.stack([
-        np.concatenate([table.by_metric.get(plan.slots[slot], missing)[numbers] for _, plan, numbers in members])
+        np.concatenate([by_metric.get(plan.slots[slot], missing)[numbers] for _, plan, numbers in members])
         for slot in range(shape.slots)
     ])  # fmt: skip
     fillings = [
@@ -250,15 +283,13 @@ def _limit(limits: list[int | None], sizes: list[int], default: I64) -> I64:
     return np.where(given < 0, default, given)
 
 
-def _readers(kernels: list[Kernel], offsets: I64, registry: Registry) -> Readers:
+def _readers(kernels: list[Kernel], offsets: I64, owner: I64) -> Readers:
     """Sorted once here, so that a batch costs only what its own series are read by."""
-    count = len(registry.series_device)
     series, pairs = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for kernel, offset in zip(kernels, offsets.tolist(), strict=False):
         series.append(kernel.series.ravel())
         pairs.append(np.tile(np.arange(len(kernel)) + offset, kernel.shape.slots))
         if kernel.shape.any_slot >= 0:
-            owner = registry.series_devices().astype(np.int64)
             for block in kernel.blocks:
                 place = np.minimum(np.searchsorted(block.devices, owner), len(block.devices) - 1)
                 mine = np.flatnonzero(block.devices[place] == owner)
@@ -269,7 +300,7 @@ def _readers(kernels: list[Kernel], offsets: I64, registry: Registry) -> Readers
     # A series read in two slots, or as itself and as its device's, asks for the pair once.
     key = np.sort((all_series[bound] << 32) | all_pairs[bound])
     key = key[np.diff(key, prepend=-1) != 0]
-    counts = np.bincount(key >> 32, minlength=count).astype(np.int64)
+    counts = np.bincount(key >> 32, minlength=len(owner)).astype(np.int64)
     return Readers(np.cumsum(counts) - counts, counts, key & 0xFFFFFFFF)
 
 
@@ -303,6 +334,9 @@ def _carry(previous: Binding, kernels: list[Kernel]) -> None:
 
 def _same(new: I64, old: I64) -> tuple[I64, I64]:
     """Positions in both, of what both have; both rise."""
+    if np.array_equal(new, old):
+        everywhere = np.arange(len(new))
+        return everywhere, everywhere
     _, here, there = np.intersect1d(new, old, assume_unique=True, return_indices=True)
     return here, there
 
@@ -312,7 +346,9 @@ def gone(previous: Binding, now: Binding) -> list[tuple[Kernel, Block, I64]]:
     kept = {(b.rule.id, b.meaning): b.devices for _, b in now.blocks()}
     found = []
     for kernel, block in previous.blocks():
-        left = kept.get((block.rule.id, block.meaning), np.empty(0, np.int64))
+        left = kept.get((block.rule.id, block.meaning), _NO_DEVICES)
+        if np.array_equal(block.devices, left):
+            continue
         lost: Bool = ~np.isin(block.devices, left)
         if lost.any():
             found.append((kernel, block, block.start + np.flatnonzero(lost)))

@@ -32,6 +32,11 @@ def has_own_datum(attributes: Mapping[str, object]) -> bool:
     return any(name.endswith(_SUFFIX) for name in attributes)
 
 
+def can_mix_datums(rule: Rule) -> bool:
+    """There are attributes with which `mixes_datums` would be true."""
+    return bool(_meetings(rule))
+
+
 def mixes_datums(rule: Rule, attributes: Mapping[str, object]) -> bool:
     """On a device with these attributes the rule compares or subtracts levels of two datums."""
     if not has_own_datum(attributes):

@@ -63,8 +63,8 @@ def test_a_series_that_is_numbered_while_another_is_bound_is_judged(monkeypatch:
     desk, columns = Desk(rule("level_inside > 3.5", applies_to="{kind: pump_station}")), binding.columns
     numbers = {device.id: device.number for device in desk.registry.devices}
 
-    def interrupted(registry: Registry) -> binding.Columns:
-        table = columns(registry)
+    def interrupted(registry: Registry, known: binding.Columns | None = None) -> binding.Columns:
+        table = columns(registry, known)
         registry.series(numbers["ps-2"], "level_inside")
         return table
 
