@@ -261,10 +261,10 @@ class Ingest(_Group):
         highest=65_535,
     )
     max_messages_per_s: CountOrNone = _setting(
-        100,
-        "每台设备每秒报文上限，超出的拒收并计数；none 不限；不用于回放与积压",
-        "Messages a second of one device; what is over it is refused and counted (too_fast). Not with clock.source = "
-        "data, and not while a backlog is drained.",
+        None,
+        "每台设备每秒报文上限，超出的拒收并计数；默认不限，因为拒收的读数不会再来；不用于数据时钟与积压",
+        "Messages a second of one device; what is over it is refused and counted (too_fast). No limit by default: what "
+        "is refused does not come again. Not with clock.source = data, and not while a backlog is drained.",
         "1 to 1000000, or none",
     )
     burst_s: int = _count(

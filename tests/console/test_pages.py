@@ -280,7 +280,7 @@ def test_a_devices_page(visitor: Visitor, township: Township) -> None:
     shown = text_of(html)
     assert "3.52 m" in shown
     assert "最高控制水位 3.50 m" in shown
-    assert "收到 15" in shown, "three packets of five values"
+    assert "合计 15 15" in shown, "three packets of five values, all stored"
     assert "30.91000, 120.43000" in shown
     assert visitor("wang").get("/devices/none").status_code == 404
 

@@ -112,7 +112,8 @@ POSTS = (
     "/sign-out", "/password", "/alarms/acknowledge", "/alarms/1/acknowledge", "/alarms/1/shelve", "/alarms/1/unshelve",
     "/alarms/1/comment", "/orders/new", "/orders/1/dispatch", "/devices/door-1/person", "/devices/new-1/approve",
     "/devices/new-1/reject", "/modes/response", "/modes/drill", "/modes/pause", "/modes/pause/1/end",
-    "/modes/response/1/end", "/rules/reload", "/rules/try", "/rules/try/1/cancel",
+    "/modes/response/1/end", "/rules/reload", "/rules/try", "/rules/try/1/cancel", "/devices/door-1/commands",
+    "/intake/retry",
 )  # fmt: skip
 
 
