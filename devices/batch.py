@@ -26,6 +26,10 @@ class Quality(IntEnum):
     BAD = 2  # kept for the chart, never judged
 
 
+# The key of an event that follows from a reading. None that a device sends has it, or the two would meet in one row.
+DERIVED_KEY = "derived"
+
+
 @dataclass(frozen=True, slots=True)
 class EventRow:
     """One event of one device. `series` is the series of (device, "event:<name>"); `key` makes a repeat harmless."""

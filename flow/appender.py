@@ -135,6 +135,11 @@ class Appender:
             except (StoreUnavailable, SQLAlchemyError) as error:  # SQL away: the verdict on a doubt cannot be saved
                 self.trouble = str(error)
                 log.warning("the readings store does not take entry %d: %s", self.applied + 1, error)
+            except Exception as error:
+                # The outermost loop of this thread: without it nothing would be moved until the next start.
+                self.trouble = f"{type(error).__name__}: {error}"
+                log.exception("entry %d could not be moved to the readings store", self.applied + 1)
+            if self.trouble is not None:
                 pause = RETRY_S[min(failures, len(RETRY_S) - 1)]
                 failures += 1
                 with self._wake:
@@ -150,9 +155,10 @@ class Appender:
             number = last if len(some) == len(waiting) else some[-1].number
             self._append(number, [_columns(batch.at, batch.rows) for batch in some])
         else:
-            self._move_entries()
+            self._move_entries(last)
 
-    def _move_entries(self) -> None:
+    def _move_entries(self, last: int) -> None:
+        """`last` was the newest entry before this looks."""
         with self._records.connect() as tx:
             entries = read_entries(tx, self.applied, MOST_AT_ONCE)
         batches: list[Columns] = []
@@ -166,7 +172,7 @@ class Appender:
                 batches = []
                 rows = self._settle_doubts(entry, rows)
             batches.append(_columns(entry.at, rows))
-        self._append(entries[-1].number if entries else self._last, batches)
+        self._append(entries[-1].number if entries else last, batches)
 
     def _forget(self) -> _Waiting:
         gone = self._recent.popleft()

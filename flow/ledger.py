@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from sqlalchemy import Connection, func, or_, select
 
-from devices.batch import I32, I64, U8
+from devices.batch import DERIVED_KEY, I32, I64, U8
 from devices.instants import HOUR
 from devices.registry import Registry
 from flow.classify import Verdict
@@ -31,7 +31,7 @@ COLUMNS = (
 WITH_REASONS = ("refused", "flagged")
 Reason = tuple[str, str]
 # The key of an event that follows from a reading (a door's `open`); it was never received, so it is not counted.
-DERIVED, DERIVED_PAYLOAD = "derived", b'{"derived":true}'
+DERIVED, DERIVED_PAYLOAD = DERIVED_KEY, b'{"derived":true}'
 # Why a row is refused by the settler: what the decoder refuses never became a row.
 OUT_OF_RANGE = "out_of_range"
 K = TypeVar("K")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from devices.batch import Batch
 from flow.readings import Settler
 from flow.redriving import redriven, settle_again
 from ingest.decoder import Decoder
-from store.records.refused import RefusedRow
+from store.records.refused import RefusedRow, Wanted, oldest_refused
 
 Run = Callable[[Callable[[], dict[str, int]]], Awaitable[dict[str, int]]]
 
@@ -24,9 +25,21 @@ class Rereader:
         self._run = run
         self._now = now
         self._met = met
+        # Of two people who read the same packets again the second must find them gone.
+        self._one = asyncio.Lock()
 
     async def __call__(self, packets: Sequence[RefusedRow]) -> Mapping[str, int]:
-        """As `flow.redriving.ReadAgain`."""
+        """As `flow.redriving.ReadAgain`. What is not kept any more is left out."""
+        async with self._one:
+            kept = await asyncio.to_thread(self._kept, packets)
+            return await self._read(kept) if kept else {}
+
+    def _kept(self, packets: Sequence[RefusedRow]) -> list[RefusedRow]:
+        wanted = Wanted(ids=tuple(packet.id for packet in packets))
+        with self._settler.records.connect() as tx:
+            return oldest_refused(tx, wanted, after=0, through=packets[-1].id, limit=len(packets), most_bytes=1 << 62)
+
+    async def _read(self, packets: Sequence[RefusedRow]) -> Mapping[str, int]:
         known = len(self._settler.memory.registry.devices)
         decoded = self._decode(packets)
         if len(self._settler.memory.registry.devices) != known:

@@ -12,6 +12,8 @@ from devices.batch import F64, I32, I64, NO_SEQ, Arrival, Batch, EventRow, Redri
 
 # A refused packet is kept for a person to look at; of a larger one they see the beginning.
 KEPT_PAYLOAD = 64 * 1024
+# So much of kept payloads fills a batch as a row does: a hundred thousand of the largest would be gigabytes.
+ROW_BYTES = 1024
 
 
 def digest(payload: bytes) -> bytes:
@@ -50,6 +52,8 @@ class Builder:
         self.replies: list[Reply] = []
         self.redriven: list[Redriven] = []
         self.packet_ids: list[int] = []
+        # Of payloads that are kept as they came: of events, refusals and replies.
+        self.kept_bytes = 0
         self._too_fast: dict[int, tuple[str, int]] = {}
 
     def _open(self) -> None:
@@ -68,8 +72,10 @@ class Builder:
         )  # fmt: skip
 
     def __len__(self) -> int:
-        """How much there is to settle: rows or elements without rows, and refusals."""
-        return max(self._closed_rows + len(self.series), self.elements) + len(self.refused)
+        """How much there is to settle, in rows: an element without rows counts one, and so does each of the rest; what
+        they keep of their payloads counts by its size."""
+        others = len(self.refused) + len(self.statuses) + len(self.replies)
+        return max(self._closed_rows + len(self.series), self.elements) + others + self.kept_bytes // ROW_BYTES
 
     @property
     def elements(self) -> int:
@@ -84,6 +90,7 @@ class Builder:
         if not whole:
             detail = f"{detail} (first {KEPT_PAYLOAD:,} of {len(payload):,} bytes kept)"
             payload = payload[:KEPT_PAYLOAD]
+        self.kept_bytes += len(payload)
         self.refused.append(Refused(topic, payload, reason, detail[:500], device, count, whole))
 
     def refuse_too_fast(self, topic: str, device: int) -> None:

@@ -14,7 +14,7 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 
-from devices.batch import I64, Bool, Redriven
+from devices.batch import I64, Arrival, Bool, Redriven
 from devices.faults import ClockLimits
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, SECOND, from_iso
 from devices.kinds import KINDS
@@ -77,6 +77,8 @@ class Decoder:
         # Who listens to a topic that carries no readings, such as the clock; the subscriber sets it.
         self.listeners: Callable[[bytes], Listener | None] = lambda _: None
         self.limiting = False
+        # By packet id: what came over an earlier link and is not settled, so that `first_arrival` does not know it yet.
+        self.unsettled: Mapping[int, Arrival] = {}
         self._flood = flood
         self._last = self._last_redriven = 0
         self._arrived = Arrived()
@@ -236,7 +238,7 @@ class Decoder:
         arrived = self._arrived
         arrived.received_at, arrived.retained, arrived.packet_id = received_at, bool(first & RETAIN), packet_id
         if first & DUP and packet_id:
-            arrived.received_at = self._first_arrival(packet_id, digest(payload)) or received_at
+            arrived.received_at = self._came_first(packet_id, digest(payload)) or received_at
         try:
             return self._read_as(route, payload, usual=usual)
         except Exception as error:  # whatever a payload does, it must not come back for ever
@@ -244,6 +246,12 @@ class Decoder:
             self.builder.repair()
             self.builder.refuse(route.topic, payload, "malformed", repr(error), route.device.number)
             return 0
+
+    def _came_first(self, packet_id: int, said: bytes) -> int | None:
+        known = self.unsettled.get(packet_id)
+        if known is not None and known.digest == said:
+            return known.received_at
+        return self._first_arrival(packet_id, said)
 
     def _read_as(self, route: Route, payload: bytes, *, usual: bool) -> int:
         if route.channel == "readings":

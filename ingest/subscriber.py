@@ -222,6 +222,9 @@ class Subscriber:
             return link.closed.result()
         finally:
             link.close()
+            # What came over this link is in no batch with what comes over the next: that acknowledges its own alone.
+            self._seal()
+            self._decoder.unsettled = {a.packet_id: a for s in self._sealed if s.batch for a in s.batch.arrivals}
             was_up, self.up, self.drained, self._link = self.up, False, False, None
             self._decoder.limiting = False  # what waits at the broker meanwhile is no flood
             if was_up and not self._stopping:

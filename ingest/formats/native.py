@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from devices.batch import NO_SEQ, EventRow, Reply, Status
+from devices.batch import DERIVED_KEY, NO_SEQ, EventRow, Reply, Status
 from devices.instants import MAX_INSTANT, MILLISECOND, MIN_INSTANT, from_iso
 from devices.kinds import Kind
 from devices.registry import EVENT, Device, Registry
@@ -238,9 +238,11 @@ def _read_event(  # noqa: PLR0917 - as _read_element
         return False
     identity = element.get("id")
     received_at = received_at if arrived.received_at else at
-    key = str(identity)[:128] if isinstance(identity, (str, int)) else digest(raw).hex()
+    named = isinstance(identity, (str, int)) and identity != DERIVED_KEY
+    key = str(identity)[:128] if named else digest(raw).hex()
     series = registry.series(number, EVENT + name)
     builder.events.append(EventRow(series, builder.elements, number, name, key, at, raw))
+    builder.kept_bytes += len(raw)
     builder.rows.append(0)
     builder.device.append(number)
     builder.measured_at.append(at)
@@ -276,6 +278,7 @@ def read_reply(route: Route, payload: bytes, arrived: Arrived, builder: Builder)
         detail = f"expected a JSON object with the command's id, at most {MAX_REPLY:,} bytes"
         builder.refuse(route.topic, payload, "bad_reply", detail, route.device.number)
         return
+    builder.kept_bytes += len(payload)
     builder.replies.append(Reply(route.device.number, identity, arrived.received_at, payload))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from sqlalchemy import select, update
 
 from devices.instants import DAY, HOUR, to_iso
 from store.records.database import write
+from store.records.refused import Wanted, oldest_refused
 from store.records.tables import audit
 from store.records.tables import ledger as ledger_table
 from tests.api.centre import Centre
@@ -181,3 +183,21 @@ def test_a_difference_is_told(centre: Centre) -> None:
     verified = centre.post("admin", "/ledger/verify")
     assert verified["differences"] == [{"device": "ps-1", "ledger": 2, "counted": 1}]
     assert centre.ask("POST", "/api/v1/ledger/verify?device=ps-2", token=centre.token("admin")).json()["ok"]
+
+
+def test_of_two_who_read_the_same_packet_again_one_does(centre: Centre) -> None:
+    """It has no time of its own: read twice it would be two values."""
+    rejected(centre, 0)
+    centre.now += HOUR
+    centre.send("ps-new", {"level_inside": 2.5})
+    centre.post("officer", "/devices/ps-new/approve")
+    with centre.records.connect() as tx:
+        kept = oldest_refused(tx, Wanted(), after=0, through=1 << 62, limit=9, most_bytes=1 << 20)
+    assert len(kept) == 1
+
+    async def both() -> None:
+        read_again = centre.installation.read_again
+        await asyncio.gather(read_again(kept), read_again(kept))
+
+    centre.runner.run(both())
+    assert counts(centre, "received", "stored", "refused") == (2, 2, 0)

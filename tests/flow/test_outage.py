@@ -18,8 +18,12 @@ class Away(DuckDBReadings):
     """A real store whose disk can be pulled out."""
 
     away = False
+    trips = 0
 
     def append(self, number: int, batches: Sequence[Columns]) -> None:
+        if self.trips:
+            self.trips -= 1
+            raise IndexError("a mistake of ours")
         if self.away:
             raise StoreUnavailable("away")
         super().append(number, batches)
@@ -66,3 +70,12 @@ def test_a_repeat_that_could_not_be_looked_up_is_counted_right_in_the_end(centre
     assert [p.value for p in centre.stored("ps-1", "level_inside").values()] == [2.9, 3.0, 9.9, 3.2]
     assert centre.ledger() == {"received": 6, "stored": 4, "duplicate": 1, "replaced": 1, "late": 1}
     assert sum(centre.readings.series().values()) == 4
+
+
+def test_a_mistake_in_the_store_does_not_end_the_moving(centre: SmallCentre) -> None:
+    store = centre.readings
+    assert isinstance(store, Away)
+    store.trips = 1
+    centre.level(START, 3.4)
+    assert [p.value for p in centre.stored("ps-1", "level_inside").values()] == [3.4]
+    assert centre.settler.appender.trouble is None

@@ -363,3 +363,19 @@ def test_the_same_event_twice_is_one_event(tmp_path: Path) -> None:
     centre.settle()
     assert [r for r, _ in centre.refusals()] == ["unknown_event"]
     centre.stop()
+
+
+def test_an_event_may_call_itself_derived(tmp_path: Path) -> None:
+    """Else it would meet the opening that follows from `open` at the same instant, and its batch would never commit."""
+    centre = SmallCentre(tmp_path / "data").start()
+    body = {"at": (START + MINUTE) // 1000, "id": "derived", "event": "door_opened"}
+    try:
+        centre.send("door-1", {"at": START // 1000, "open": False}, kind="door_sensor")
+        centre.send("door-1", body, kind="door_sensor", channel="events")
+        centre.send("door-1", {"at": body["at"], "open": True}, kind="door_sensor")
+        centre.settle()
+        centre.send("door-1", body, kind="door_sensor", channel="events")
+        centre.settle()
+        assert centre.ledger() == {"received": 4, "stored": 3, "duplicate": 1}
+    finally:
+        centre.stop()

@@ -8,7 +8,7 @@ import pytest
 
 from devices.batch import Batch, Redriven
 from ingest import wire
-from ingest.columns import KEPT_PAYLOAD
+from ingest.columns import KEPT_PAYLOAD, ROW_BYTES
 from tests.ingest.test_together import NOW, Ingest, Sent, singly, topic
 
 
@@ -80,3 +80,15 @@ def test_refusals_and_elements_without_values_count_towards_the_size_of_a_batch(
     for payload in (b'[{"at":1},{"at":2}]', b'{"at":1,"depth":1}', b"[", b'{"at":1,"flow":1,"level_inside":1}'):
         ingest.decoder.feed(topic("ps-1"), payload, wire.PUBLISH, 0)
     assert len(ingest.decoder.builder) == 4 + 2
+
+
+def test_what_is_kept_of_payloads_fills_a_batch_by_its_size() -> None:
+    """A hundred thousand of the largest would be gigabytes before the socket is paused."""
+    decoder, builder = (ingest := Ingest()).decoder, ingest.decoder.builder
+    decoder.feed(topic("ps-1"), b"[" * KEPT_PAYLOAD, wire.PUBLISH, 0)
+    assert len(builder) == 1 + KEPT_PAYLOAD // ROW_BYTES
+    decoder.feed(topic("ps-1", "commands/reply"), b'{"id":"c-1"}', wire.PUBLISH, 0)
+    decoder.feed(topic("ps-1", "status"), b"online", wire.PUBLISH, 0)
+    assert len(builder) == 3 + KEPT_PAYLOAD // ROW_BYTES
+    builder.take()
+    assert not len(builder)

@@ -30,9 +30,16 @@ class Centre:
     """Keeps what it is handed."""
 
     values: list[float] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
     lost_links: int = 0
+    open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
     async def settle(self, batch: Batch, now: int) -> None:  # noqa: ARG002
+        await self.open.wait()
+        self.batches.append(batch)
         self.values += batch.value.tolist()
 
     async def clock(self, now: int) -> None:  # noqa: ARG002
@@ -118,3 +125,31 @@ def test_pauses_between_attempts_grow_and_are_not_in_step(monkeypatch: pytest.Mo
         assert gap >= 0.5 * pause
     assert gaps[0] < 0.1, "the first attempt after a failure comes soon"
     assert max(gaps[2:]) - min(gaps[2:]) > 0.005, "without jitter a hall full of services comes back in step"
+
+
+@pytest.mark.services
+def test_what_comes_again_before_it_is_settled_has_come_when_it_came(broker: Broker) -> None:
+    """A link that ends while a commit is slow: the broker sends again what only the batches under way remember, and
+    what came over the old link is acknowledged in no batch of the new one."""
+
+    async def scene() -> None:
+        centre = Centre()
+        async with running(broker.port, centre) as subscriber:
+            await until(lambda: subscriber.drained)
+            centre.open.clear()
+            await subscriber.publish(TOPIC, b'{"level_inside":1}', expiry_s=60)
+            await until(lambda: bool(subscriber._sealed))
+            await subscriber.publish(TOPIC, b'{"level_inside":2}', expiry_s=60)
+            await until(lambda: subscriber._decoder.builder.elements == 1)
+            link = subscriber._link
+            assert link is not None
+            assert link._transport is not None
+            link._transport.abort()
+            await until(lambda: subscriber._link not in {None, link} and subscriber.drained)
+            centre.open.set()
+            await until(lambda: len(centre.values) >= 4)
+        assert centre.values == [1, 2, 1, 2], "sent again, since nothing was acknowledged"
+        at = [at for batch in centre.batches for at in batch.measured_at.tolist()]
+        assert at[:2] == at[2:], "so they are duplicates, and no new readings"
+
+    asyncio.run(scene())
