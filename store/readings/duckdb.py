@@ -38,7 +38,7 @@ class DuckDBReadings:
 
     def __init__(self, path: Path) -> None:
         self._file = open_file(path)
-        self.maintenance = Upkeep(self._file, path)
+        self.maintenance = Upkeep(self._file)
 
     def append(self, number: int, batches: Sequence[Columns]) -> None:
         file = self._file

@@ -17,24 +17,32 @@ from store.readings import Deletion
 from store.readings.layout import LEVELS, RAW, File, Part, Reading, transaction
 
 # Readings looked at in one commit.
-_SLICE = 400_000
+_SLICE = 200_000
 
 
 def delete(file: File, series: I32, start: I64, end: I64, stopping: Callable[[], bool]) -> int:
     if not len(series):
         return 0
     _raise_since(file, series, start, end)
-    with file.reading() as now:
-        parts = now.parts(RAW, int(start.min()), int(end.max()))
-        arrived = now.one("select count(*) from arrived")
     known = max(1, int(file.known.sum()))
     gone = 0
-    for part, rows in [(None, arrived), *((part, part.rows) for part in parts)]:
+    for part, rows in _places(file, int(start.min()), int(end.max())):
         for some in _pieces(series, max(1, _SLICE * known // max(rows, 1))):
             if stopping():
                 return gone
             gone += _delete_piece(file, part, {"series": series[some], "start": start[some], "end": end[some]})
     return gone
+
+
+def _places(file: File, start: int, end: int) -> Iterator[tuple[Part | None, int]]:
+    """What has arrived (None), then the parts, with how many rows each has. The parts are looked for last: upkeep may
+    carry what has arrived into one that was not there."""
+    with file.reading() as now:
+        arrived = now.one("select count(*) from arrived")
+    yield None, arrived
+    with file.reading() as now:
+        parts = now.parts(RAW, start, end)
+    yield from ((part, part.rows) for part in parts)
 
 
 def _pieces(series: I32, most: int) -> Iterator[slice]:
@@ -44,8 +52,9 @@ def _pieces(series: I32, most: int) -> Iterator[slice]:
 def _raise_since(file: File, series: I32, start: I64, end: I64) -> None:
     """What is deleted from the beginning on is no more to be folded, and what comes late for it is not either."""
     whole = start == 0
-    file.grow(int(series.max()) + 1)
-    since = file.since.copy()
+    with file.write:
+        file.grow(int(series.max()) + 1)
+        since = file.since.copy()
     np.maximum.at(since, series[whole], end[whole])
     changed = np.flatnonzero(since != file.since).astype(np.int32)
     if not len(changed):
@@ -54,44 +63,38 @@ def _raise_since(file: File, series: I32, start: I64, end: I64) -> None:
         held.cursor.register("raised", {"series": changed, "since": since[changed]})
         held.cursor.execute("delete from kept where series in (select series from raised)")
         held.cursor.execute("insert into kept select series, since from raised")
-        held.cursor.unregister("raised")
-        # The append that is under way goes by the old ones: it is late for the roll-ups either way.
-        file.since = since
+    with file.write:  # an append may have made room for more series meanwhile
+        file.since[changed] = since[changed]
 
 
 def _delete_piece(file: File, part: Part | None, spans: dict[str, object]) -> int:
-    name = "arrived" if part is None else part.name
-    match = f"{name}.series = spans.series and measured_at >= spans.start and measured_at < spans.end"
     with file.keeping() as held:
+        name = "arrived" if part is None else _named(held, part)
+        if name is None:
+            return 0
         held.cursor.register("spans", spans)
-        try:
-            if part is not None:
-                name = _named(held, part)
-                match = match.replace(part.name, name)
-            found = held.ask(
-                f"select {name}.series, count(*)::bigint as n from {name} join spans on {match} group by 1"
-            )
-            rows = int(found["n"].sum())
-            if not rows:
-                return 0
-            held.cursor.execute(f"delete from {name} using spans where {match}")
-            held.cursor.execute("update deleted set number = number + 1")
-            held.cursor.register("went", found)
-            held.cursor.execute("insert into deletions select number, series, n from deleted, went")
-            held.cursor.unregister("went")
-            if part is not None:
-                _shrink(file, held, name, rows)
-            reach("before_delete")
-        finally:
-            held.cursor.unregister("spans")
+        match = f"{name}.series = spans.series and measured_at >= spans.start and measured_at < spans.end"
+        count = f"select {name}.series, count(*)::bigint as n from {name} join spans on {match} group by 1"
+        found = held.ask(count)
+        rows = int(found["n"].sum())
+        if not rows:
+            return 0
+        held.cursor.execute(f"delete from {name} using spans where {match}")
+        held.cursor.execute("update deleted set number = number + 1")
+        held.cursor.register("went", found)
+        held.cursor.execute("insert into deletions select number, series, n from deleted, went")
+        if part is not None:
+            _shrink(file, held, name, rows)
+        reach("before_delete")
     reach("after_delete")
+    file.checkpoint()
     return rows
 
 
-def _named(held: Reading, part: Part) -> str:
-    """What the part is called by now: it may have been written anew."""
-    found = [p.name for p in held.parts(part.level, part.start, part.start + 1) if p.number == part.number]
-    return found[0] if found else part.name
+def _named(held: Reading, part: Part) -> str | None:
+    """What the part is called by now: it may have been written anew, or be gone."""
+    found = (p.name for p in held.parts(part.level, part.start, part.start + 1) if p.number == part.number)
+    return next(found, None)
 
 
 def _shrink(file: File, held: Reading, name: str, rows: int) -> None:
@@ -118,6 +121,8 @@ def forget(file: File, level_name: str, before: int, series: Sequence[int] | Non
     for part in parts:
         with file.keeping() as held:
             name = _named(held, part)
+            if name is None:
+                continue
             if series is None and part.end <= before:
                 rows = held.one(f"select count(*) from {name}")
                 held.cursor.execute(f"delete from {name}")

@@ -11,9 +11,7 @@ import logging
 import threading
 from collections import deque
 from dataclasses import dataclass
-from pathlib import Path
 
-import duckdb
 import numpy as np
 
 from devices.instants import DAY, HOUR, MINUTE
@@ -36,8 +34,8 @@ from store.readings.layout import (
 
 log = logging.getLogger("gridwhistle.readings")
 
-# Rows of one piece: a third of a second of a core, some 40 MB while it is sorted.
-SLICE = 400_000
+# Rows of one piece: a fifth of a second of a core, some 20 MB while it is sorted.
+SLICE = 200_000
 # Readings come that much later without being late: an hour is folded once.
 HOUR_OVER = 10 * MINUTE
 DAY_OVER = HOUR
@@ -45,8 +43,6 @@ DAY_OVER = HOUR
 MOST_LOOSE = 20
 # The hours' table of this month is asked for charts every minute: it is put in order as it grows.
 _OPEN_LOOSE, _OPEN_ROWS = 3, 250_000
-# The write-ahead log is written to the file here, before DuckDB would do it (16 MB) in the appender's commit.
-_WAL_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +59,8 @@ class Load:
 class Upkeep:
     """`step` is called by one thread at a time; the rest of the file's users go on meanwhile."""
 
-    def __init__(self, file: File, path: Path) -> None:
+    def __init__(self, file: File) -> None:
         self._file = file
-        self._wal = path.with_name(path.name + ".wal")
         self._loads: deque[Load] = deque()
         self._alone = threading.Lock()
 
@@ -73,7 +68,7 @@ class Upkeep:
         """One piece of what is most urgent; whether there was any."""
         with self._alone:
             return (
-                self._checkpoint() or self._building() or self.fold(now) or self.mend(now) or self.carry(now)
+                self._file.checkpoint() or self._building() or self.fold(now) or self.mend(now) or self.carry(now)
                 or self.compact(now)
             )  # fmt: skip
 
@@ -108,14 +103,13 @@ class Upkeep:
             if afresh:  # what a fold that was killed half way has left
                 for part in held.parts(level, start, end):
                     held.cursor.execute(f"delete from {part.name} where begins >= {start} and begins < {end}")
-            held.cursor.execute(f"create temp table rolled as {rolled(level, source, where)}")
-            numbers = held.ask(f"select distinct begins // {level.span} as number from rolled")["number"].tolist()
-            for number in numbers:
+            days = held.ask(f"select distinct measured_at // {level.span} as number from {source} where {where}")
+            for number in days["number"].tolist():
                 part = _part(held, level, number, now)
                 self._cancel(held, part)
-                only = f"where begins // {level.span} = {number} order by series, begins"
-                _insert(held, part, f"select * from rolled {only}")
-            held.cursor.execute("drop table rolled")
+                low, high = max(start, number * level.span), min(end, (number + 1) * level.span)
+                of_part = f"measured_at >= {low} and measured_at < {high} and {which}"
+                _insert(held, part, rolled(level, source, of_part))
 
     def mend(self, now: int) -> bool:
         """Make the roll-ups of the oldest dirty hour anew, of the series that came late."""
@@ -138,7 +132,6 @@ class Upkeep:
                             f"delete from {part.name} where begins >= {hour} and begins < {hour + HOUR} and {which}"
                         )
                 self._fold_piece(held, now, hour, hour + HOUR, which, afresh=False)
-            held.cursor.unregister("late")
             reach("before_mend")
         return True
 
@@ -191,10 +184,12 @@ class Upkeep:
             if part is None:
                 return False
             name = f"{part.name.rsplit('_', 1)[0]}_{int(part.name.rsplit('_', 1)[1]) + 1}"
-        with self._file.keeping() as held:
-            held.cursor.execute(f"drop table if exists {name}")
-            held.cursor.execute(f"create table {name} ({part.level.columns})")
         with self._file.rows:
+            with self._file.keeping() as held:
+                if part not in held.parts(part.level, part.start, part.start + 1):  # somebody has deleted from it
+                    return True
+                held.cursor.execute(f"drop table if exists {name}")
+                held.cursor.execute(f"create table {name} ({part.level.columns})")
             rows = max(part.rows, 1)
             self._file.building = Building(part, name, max(1, (self._series() + 1) * SLICE // max(rows, SLICE)))
         return True
@@ -231,20 +226,6 @@ class Upkeep:
         if building is not None and building.part.name == part.name:
             held.cursor.execute(f"drop table if exists {building.name}")
             self._file.building = None
-
-    def _checkpoint(self) -> bool:
-        try:
-            if self._wal.stat().st_size < _WAL_BYTES:
-                return False
-        except FileNotFoundError:
-            return False
-        try:
-            with self._file.rows:
-                self._file.upkeep.execute("checkpoint")
-        except duckdb.Error as error:
-            # Somebody reads or appends just now: at the next piece, or in an append.
-            log.debug("no checkpoint now: %s", error)
-        return False
 
     def _series(self) -> int:
         """All series have lower numbers than this."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import numpy as np
 
 from devices.instants import DAY, HOUR, MINUTE, SECOND
 from store.readings import Fn, Roll
-from store.readings.layout import RAW
+from store.readings.layout import RAW, Reading
 from tests.store.opened import Opened
 from tests.store.test_upkeep import SERIES, Stored, asked, check_all, counted, fill
 
@@ -125,3 +127,53 @@ def test_a_part_that_is_being_written_anew_loses_what_is_deleted_and_what_is_rep
     delete(opened, (3, 0, FIRST + HOUR))
     opened.keep_up(now)
     check_all(opened, without(stored, (3, 0, FIRST + HOUR)), rolled=True)
+
+
+def test_what_upkeep_carries_on_meanwhile_is_deleted_all_the_same(opened: Opened) -> None:
+    """A device is rejected in the settling thread while the maintenance thread makes a day's table."""
+    stored = fill(opened, [20_000])
+    keeping, turns = opened.store._file.keeping, [True]
+
+    def carried_first() -> AbstractContextManager[Reading]:
+        if len(turns) == 2:  # after the series are marked, before what has arrived is looked at
+            opened.store._file.keeping = keeping  # type: ignore[method-assign]
+            opened.keep_up(20_002 * DAY)
+        turns.append(True)
+        return keeping()
+
+    opened.store._file.keeping = carried_first  # type: ignore[assignment, method-assign]
+    assert delete(opened, (1, 0, FIRST + DAY)) == 144
+    check_all(opened, without(stored, (1, 0, FIRST + DAY)), rolled=True)
+
+
+def test_a_part_that_goes_just_before_it_is_written_anew_stops_no_upkeep(opened: Opened) -> None:
+    fill(opened, [20_000])
+    upkeep, file, now = opened.store.maintenance, opened.store._file, 20_002 * DAY
+    while upkeep.fold(now) or upkeep.carry(now):
+        pass
+    keeping = file.keeping
+
+    def gone_first() -> AbstractContextManager[Reading]:
+        file.keeping = keeping  # type: ignore[method-assign]
+        delete(opened, *((s, 0, FIRST + DAY) for s in range(SERIES)))
+        return keeping()
+
+    file.keeping = gone_first  # type: ignore[assignment, method-assign]
+    upkeep.compact(now)
+    opened.keep_up(now)
+    assert opened.store.series() == {}
+
+
+def test_series_that_come_while_others_are_deleted_have_room(opened: Opened) -> None:
+    fill(opened, [20_000])
+    file, keeping = opened.store._file, opened.store._file.keeping
+
+    def grown_first() -> AbstractContextManager[Reading]:
+        file.keeping = keeping  # type: ignore[method-assign]
+        opened.put((500, FIRST, 1.0))
+        return keeping()
+
+    file.keeping = grown_first  # type: ignore[assignment, method-assign]
+    delete(opened, (1, 0, FIRST + DAY))
+    assert len(file.since) == len(file.known) > 500
+    assert file.since_of(1) == FIRST + DAY

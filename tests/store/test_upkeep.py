@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devices.instants import DAY, HOUR, MINUTE, SECOND
-from store.readings import Fn, Point
+from store.readings import Fn, Point, layout
 from store.readings import upkeep as pieces
 from store.readings.layout import MINUTES, RAW
 from tests.store.opened import Opened
@@ -184,7 +184,7 @@ def test_a_device_whose_clock_is_anywhere_makes_no_table_a_day(opened: Opened) -
 
 
 def test_the_disk_is_given_back(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "_WAL_BYTES", 0)
+    monkeypatch.setattr(layout, "WAL_BYTES", 0)
     sizes = []
     for day in range(20_000, 20_010):
         fill(opened, [day], every=MINUTE)
