@@ -69,8 +69,7 @@ class Registry:
         self._by_id: dict[str, int] = {}
         self.series_device: list[int] = []
         self.series_metric: list[str] = []
-        self._series: dict[tuple[int, str], int] = {}
-        self._of_device: dict[int, list[tuple[str, int]]] = {}
+        self._series: dict[int, dict[str, int]] = {}
         self._numbering = Lock()
 
     def get(self, device_id: str) -> Device | None:
@@ -99,26 +98,26 @@ class Registry:
 
     def series(self, device: int, metric: str) -> int:
         """The number of this series, given now if it has none."""
-        key = (device, metric)
-        number = self._series.get(key)
+        number = self.find_series(device, metric)
         if number is None:
             with self._numbering:
-                number = self._series.get(key)
+                number = self.find_series(device, metric)
                 if number is None:
                     number = len(self.series_metric)
                     # The device column is the one others measure the length of: it grows last.
                     self.series_metric.append(metric)
                     self.series_device.append(device)
-                    self._series[key] = number
-                    self._of_device.setdefault(device, []).append((metric, number))
+                    self._series.setdefault(device, {})[metric] = number
         return number
 
     def find_series(self, device: int, metric: str) -> int | None:
-        return self._series.get((device, metric))
+        known = self._series.get(device)
+        return None if known is None else known.get(metric)
 
     def series_of(self, device: int) -> tuple[tuple[str, int], ...]:
         """(metric, series) of every series of the device, as numbered."""
-        return tuple(self._of_device.get(device, ()))
+        # Copied first: the decoder may number another one meanwhile.
+        return tuple(self._series.get(device, {}).copy().items())
 
     def series_devices(self) -> I32:
         """Device number of every series, shape (series,)."""

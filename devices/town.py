@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 from zoneinfo import ZoneInfo
 
@@ -58,9 +58,29 @@ def _attribute(value: object) -> Attribute:
 AttributeValue = Annotated[Attribute, PlainValidator(_attribute)]
 
 
-class TownDevice(Model):
+@dataclass(frozen=True, slots=True)
+class TownDevice:
     """One entry of devices.yaml; `interval` and `silent_after` in seconds, `at` latitude and longitude (WGS 84);
     `second_of` the device whose station this one is another source of."""
+
+    id: str
+    kind: str
+    name: str = ""
+    grid: str | None = None
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    tags: frozenset[str] = frozenset()
+    interval: float | None = None
+    silent_after: float | None = None
+    at: tuple[float, float] | None = None
+    keeper: str = ""
+    keeper_phone: str = ""
+    person: str = ""
+    person_address: str = ""
+    second_of: str | None = None
+
+
+class DeviceEntry(Model):
+    """The same as it is read and checked: ten times as large, so that it is not kept."""
 
     id: Name
     kind: str
@@ -122,7 +142,7 @@ class TownFile(Model):
 class DevicesFile(Model):
     """devices.yaml."""
 
-    devices: list[TownDevice]
+    devices: list[DeviceEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +200,13 @@ def read_town(files: Mapping[str, str]) -> Town:
         mistakes += error.mistakes
     if mistakes or town is None or devices is None:
         raise DocumentError(mistakes)
-    return Town(town.site, town.name, town.zone, grids, {d.id: d for d in devices.devices})
+    return Town(town.site, town.name, town.zone, grids, _kept(devices.devices))
+
+
+def _kept(entries: Iterable[DeviceEntry]) -> dict[str, TownDevice]:
+    """Without what pydantic remembers of each; equal sets of tags are one set."""
+    tags: dict[frozenset[str], frozenset[str]] = {}
+    return {e.id: TownDevice(**{**dict(e), "tags": tags.setdefault(e.tags, e.tags)}) for e in entries}
 
 
 def _cross_check(devices: DevicesFile, grids: Mapping[str, Grid], document: Document) -> list[Mistake]:

@@ -165,7 +165,7 @@ def _device(site: str, wanted: TownDevice, number: int, first_seen: int) -> Devi
         kind=wanted.kind,
         name=wanted.name,
         grid=wanted.grid,
-        attributes=dict(wanted.attributes),
+        attributes=wanted.attributes,
         tags=wanted.tags,
         interval_s=wanted.interval or KINDS[wanted.kind].interval_s,
         silent_after_s=wanted.silent_after,

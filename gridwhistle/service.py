@@ -54,6 +54,7 @@ from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
 from gridwhistle.across import warnings
+from gridwhistle.allocator import give_back
 from gridwhistle.backups import source_of
 from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
@@ -77,7 +78,7 @@ from rules.calendar import EMPTY, Calendar
 from store.readings import StoreUnavailable
 from store.readings.duckdb import DuckDBReadings
 from store.records.categories import catalogue, put_categories
-from store.records.database import migrate, open_records, write
+from store.records.database import UnusableRecords, migrate, open_records, write
 from store.records.tables import occurrences
 
 log = logging.getLogger("gridwhistle.service")
@@ -342,6 +343,7 @@ class Service:
         # Start-up made a few hundred thousand objects that live for ever: the collector need not walk them again.
         gc.collect()
         gc.freeze()
+        await asyncio.to_thread(give_back)
         ready()
 
     async def _tick(self) -> None:
@@ -377,6 +379,7 @@ class Service:
             await self.centre.clock(now, heard=now - round(subscriber.unheard_s * SECOND))
         if count % SNAPSHOT_EVERY == 0:
             await self.centre.run(self.settler.snapshot)
+            await asyncio.to_thread(give_back)
 
     async def set_device_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
         await self.centre.run(lambda: self.settler.set_status(device_id, status, self.now(), actor))
@@ -498,7 +501,7 @@ def read_the_town(settings: Settings) -> Town | None:
 
 @asynccontextmanager
 async def open_service(settings: Settings, *, embedded_broker: bool) -> AsyncIterator[Service]:
-    """Raises Locked, DocumentError, OSError, StoreUnavailable; closes everything at the end."""
+    """Raises Locked, DocumentError, OSError, StoreUnavailable, UnusableRecords; closes everything at the end."""
     async with AsyncExitStack() as stack:
         stack.enter_context(data_folder(settings.data_dir))
         broker = None
@@ -529,7 +532,7 @@ async def _run(settings: Settings, embedded_broker: bool) -> int:
                 print(f"首次启动：用户 admin，密码 {service.admin_password}（只显示这一次）", file=sys.stderr)
                 print(f"First start: user admin, password {service.admin_password} (shown once)", file=sys.stderr)
             await service.run(lambda: print(f"ready {service.url}", flush=True))
-    except* (Locked, DocumentError, StoreUnavailable) as errors:
+    except* (Locked, DocumentError, StoreUnavailable, UnusableRecords) as errors:
         status = _say(errors, 2)
     except* (SessionTaken, BrokerFailed) as errors:
         status = _say(errors, 1)

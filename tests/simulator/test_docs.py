@@ -8,7 +8,7 @@ from textwrap import indent
 
 from devices.attributes import value_at
 from devices.instants import from_iso
-from devices.town import TownDevice, read_town
+from devices.town import DeviceEntry, read_town
 from rules.calendar_file import read_calendar
 from simulator.recorded import read_mapping
 from simulator.scenarios import SCENARIOS
@@ -50,7 +50,7 @@ def test_every_field_of_a_device_is_in_the_table() -> None:
     table = (DOCS / "town.md").read_text(encoding="utf-8").split("| field |")[1]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    assert named == set(TownDevice.model_fields)
+    assert named == set(DeviceEntry.model_fields)
 
 
 def test_the_number_of_devices_is_what_the_page_says() -> None:

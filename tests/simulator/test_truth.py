@@ -111,7 +111,7 @@ def test_a_dated_threshold_is_that_of_the_instant() -> None:
     town = qidu()
     pump_liuwan = town.devices["pump-liuwan"]
     dated = (Dated(3.5, T - MINUTE), Dated(3.2, T + 5 * MINUTE))
-    device = pump_liuwan.model_copy(update={"attributes": {**pump_liuwan.attributes, "inside_limit_level": dated}})
+    device = replace(pump_liuwan, attributes={**pump_liuwan.attributes, "inside_limit_level": dated})
     recorder = Recorder(replace(town, devices={**town.devices, "pump-liuwan": device}))
     recorder.clock(T)
     for minute in range(1, 9):
