@@ -145,7 +145,8 @@ def verified(registry: Registry, found: Recount, device: int | None) -> LedgerVe
         for d in found.differences
         if device is None or d.device == device
     ]
-    return LedgerVerified(ok=not differences, devices=found.devices, stored=found.stored, differences=differences)
+    stored = [n for number, n in found.stored.items() if n and (device is None or number == device)]
+    return LedgerVerified(ok=not differences, devices=len(stored), stored=sum(stored), differences=differences)
 
 
 def device_number(registry: Registry, device_id: str | None) -> int | None:

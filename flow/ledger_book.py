@@ -172,10 +172,9 @@ def _row(place: Place, sums: Sums) -> LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """`stored` values and events of `devices` devices, by the ledger; no `differences`: the stores have just them."""
+    """Values and events `stored` by device number, by the ledger; no `differences`: the stores have just them."""
 
-    devices: int
-    stored: int
+    stored: Mapping[int, int]
     differences: Sequence[Difference]
 
 
@@ -185,8 +184,7 @@ def recount(records: Engine, ledger: Ledger, readings: ReadingStore, registry: R
     if not appender.drain(DRAIN_S):
         raise StoreUnavailable(f"{appender.lag()} journal entries wait for the readings store")
     with records.connect() as tx:
-        stored = ledger.stored(tx)
-        return Recount(sum(map(bool, stored.values())), sum(stored.values()), verify(tx, ledger, readings, registry))
+        return Recount(ledger.stored(tx), verify(tx, ledger, readings, registry))
 
 
 def ledger_as_left(tx: Connection, registry: Registry) -> Ledger:

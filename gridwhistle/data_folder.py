@@ -24,5 +24,7 @@ def data_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Locked(f"{folder}: another gridwhistle runs over this data folder") from error
+            raise Locked(
+                f"{folder}: 已有服务在使用该数据目录 another gridwhistle runs over this data folder"
+            ) from error
         yield

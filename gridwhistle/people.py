@@ -25,7 +25,7 @@ from devices.instants import SECOND
 from flow import access
 from gridwhistle.clock import wall
 from store.records.access import list_users
-from store.records.database import migrate, open_records
+from store.records.database import UnusableRecords, migrate, open_records
 
 RECORDS = "records.sqlite"
 TIMEOUT_S = 10.0
@@ -69,7 +69,10 @@ def open_people(data_dir: Path) -> Iterator[People]:
             with running(data_dir) as client:
                 yield OverApi(client)
             return
-        migrate(data_dir / RECORDS)
+        try:
+            migrate(data_dir / RECORDS)
+        except UnusableRecords as error:
+            raise NotDone(str(error)) from error
         records = open_records(data_dir / RECORDS)
         try:
             yield InFiles(records)

@@ -20,7 +20,7 @@ from gridwhistle.people import RECORDS, NotDone, running
 from gridwhistle.remote_rules import ask
 from gridwhistle.settings import ClockSource, Settings
 from gridwhistle.site import read_site
-from store.records.database import migrate, open_records
+from store.records.database import UnusableRecords, migrate, open_records
 from store.records.tables import ledger
 
 # What is asked of the whole store may take a while.
@@ -43,7 +43,10 @@ def reach(data_dir: Path) -> Iterator[httpx.Client | Engine]:
                 client.timeout = httpx.Timeout(PATIENCE_S)
                 yield client
             return
-        migrate(data_dir / RECORDS)
+        try:
+            migrate(data_dir / RECORDS)
+        except UnusableRecords as error:
+            raise NotDone(str(error)) from error
         records = open_records(data_dir / RECORDS)
         try:
             yield records

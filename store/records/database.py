@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DatabaseError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -29,6 +30,10 @@ _WRITES = "gridwhistle_writes"
 # Keys of one IN (…): three parameters each stay far below SQLite's 32,766.
 _CHUNK = 500
 T = TypeVar("T")
+
+
+class UnusableRecords(Exception):
+    """The file is no database, is damaged, or was written by a newer version. Chinese first."""
 
 
 def open_records(path: Path | str) -> Engine:
@@ -60,14 +65,20 @@ def migrate(path: Path | str) -> None:
     """Bring the database file to the current schema, after copying it to `<name>.before-<revision>`.
 
     One transaction: a migration that fails leaves the file as it was. Two processes at once: the second waits and finds
-    nothing to do.
+    nothing to do. Raises UnusableRecords.
     """
     path = Path(path)
     records = open_records(path)
     try:
-        current = _revision(records)
+        try:
+            current = _revision(records)
+        except DatabaseError as error:
+            raise UnusableRecords(f"{path}: 无法打开 cannot be opened: {error.orig}") from error
         if current == head():
             return
+        if current is not None and current > head():
+            newer = f"由更新的版本写成 written by a newer version: {current}, this one knows {head()}"
+            raise UnusableRecords(f"{path}: {newer}")
         if current is not None:
             copy_database(path, path.with_name(f"{path.name}.before-{head()}"))
         with write(records) as tx:

@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from typer.testing import Result
 
 from devices.instants import DAY, HOUR, MINUTE, from_iso, to_iso
@@ -121,11 +121,29 @@ def test_a_difference_is_told_by_device_and_count(tmp_path: Path, peopled: Path)
     records.dispose()
     verified = answer(tmp_path, "ledger", "--verify", status=1)["verified"]
     assert verified["differences"] == [{"device": "ps-1", "ledger": 5, "counted": 3}]
-    assert answer(tmp_path, "ledger", "--verify", "--device", "ps-2")["verified"]["ok"]
+    of_one = answer(tmp_path, "ledger", "--verify", "--device", "ps-2")["verified"]
+    assert of_one == {"ok": True, "devices": 1, "stored": 2, "differences": []}
     said = gridwhistle(tmp_path, "ledger", "--verify")
     assert said.exit_code == 1
     assert said.stdout.splitlines()[-2].replace("│", " ").split() == ["ps-1", "5", "3", "-2"]
     assert "不一致" in said.stderr
+
+
+def test_records_that_cannot_be_used_are_said_in_a_line(tmp_path: Path, peopled: Path) -> None:
+    (tmp_path / "lock").touch()
+    (tmp_path / "records.sqlite").write_bytes(b"no database at all" * 100)
+    for command in (("ledger",), ("refused", "list"), ("users", "list"), ("run",)):
+        said = gridwhistle(tmp_path, *command)
+        assert (said.exit_code, said.stdout) == (2 if command == ("run",) else 1, "")
+        assert "无法打开 cannot be opened: file is not a database" in said.stderr.splitlines()[-1]
+    (tmp_path / "records.sqlite").write_bytes(peopled.read_bytes())
+    records = open_records(tmp_path / "records.sqlite")
+    with write(records) as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    records.dispose()
+    said = gridwhistle(tmp_path, "ledger")
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert "written by a newer version: 9999" in said.stderr
 
 
 def test_of_a_running_installation_in_a_table_with_sums_and_reasons(tmp_path: Path, peopled: Path) -> None:
