@@ -53,7 +53,10 @@ def lower(words: Words) -> Words:
 
 # Which argument of a call is the reason of a refusal.
 REASON_AT = {"refuse": 2, "Refused": 2, "_refuse_value": 4, "_drop": 4, "_keep": 3, "Refusal": 0}
-REFUSING = ("ingest/decoder.py", "ingest/topics.py", "ingest/formats/native.py", "flow/judging.py", "flow/commands.py")
+REFUSING = (
+    "ingest/decoder.py", "ingest/columns.py", "ingest/topics.py", "ingest/formats/native.py", "flow/judging.py",
+    "flow/commands.py",
+)  # fmt: skip
 
 
 def reasons() -> set[str]:
