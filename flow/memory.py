@@ -74,9 +74,10 @@ class Memory:
     def devices_changed(self, grid_tree: Mapping[str, frozenset[str]] | None = None) -> tuple[Transition, ...]:
         """Devices were added, or their status or attributes changed, or the grids; what no longer stands because of
         it."""
-        self.active = np.array([d.status is DeviceStatus.ACTIVE for d in self.registry.devices], np.bool_)
-        self.judged = np.array([d.judged for d in self.registry.devices], np.bool_)
-        self.presence.devices_changed(self.registry.devices)
+        devices = tuple(self.registry.devices)  # once: the decoder may number another one meanwhile
+        self.active = np.array([d.status is DeviceStatus.ACTIVE for d in devices], np.bool_)
+        self.judged = np.array([d.judged for d in devices], np.bool_)
+        self.presence.devices_changed(devices)
         self.numbering.grow(len(self.active))
         ended = self.engine.devices_changed(grid_tree)
         self.grow()
@@ -93,14 +94,19 @@ class Memory:
 
     def grow(self) -> None:
         """Make room for series numbered since; a door's `open` brings the series of its two events."""
-        for number in range(len(self.is_open), len(self.registry.series_device)):
-            if self.registry.series_metric[number] == "open":
-                device = self.registry.series_device[number]
-                self.door_series[number] = (
-                    self.registry.series(device, EVENT + "door_closed"),
-                    self.registry.series(device, EVENT + "door_opened"),
-                )
-        self.newest.grow(self.registry)
+        known = len(self.is_open)
+        while True:  # until no more came: of these events, or from the decoder
+            self.newest.grow(self.registry)
+            for number in range(known, len(self.newest.measured_at)):
+                if self.registry.series_metric[number] == "open":
+                    device = self.registry.series_device[number]
+                    self.door_series[number] = (
+                        self.registry.series(device, EVENT + "door_closed"),
+                        self.registry.series(device, EVENT + "door_opened"),
+                    )
+            known = len(self.newest.measured_at)
+            if known == len(self.registry.series_device):
+                break
         self.holes.grow(self.registry)
         grown = np.zeros(len(self.newest.measured_at), np.bool_)
         grown[list(self.door_series)] = True

@@ -337,8 +337,10 @@ class Engine:
         self._make_room()
         memory = self._memory
         if self._bound.binding.whole_devices:
+            # Series first, and no more than there is room for: the decoder may number others meanwhile.
+            owner = self._registry.series_devices()[: len(memory.at) - 1]
             memory.heard = np.full(len(self._registry.devices), NEVER, np.int64)
-            np.maximum.at(memory.heard, self._registry.series_devices(), memory.at[: len(self._registry.series_device)])
+            np.maximum.at(memory.heard, owner, memory.at[: len(owner)])
         for kernel in self._bound.binding.kernels:
             if kernel.shape.timed:
                 everyone = np.arange(len(kernel))
