@@ -277,10 +277,12 @@ class Settler:
     def _meet_newcomers(self) -> None:
         """The decoder numbers devices and series as it meets them; make room for them here."""
         registry = self.memory.registry
-        if len(self.memory.presence.last_seen) != len(registry.devices):
+        while True:  # until every series that is met is of a device that is met, and so is saved after it
+            if len(self.memory.newest.measured_at) != len(registry.series_device):
+                self.memory.grow()
+            if len(self.memory.presence.last_seen) == len(registry.devices):
+                return
             self.memory.devices_changed()
-        elif len(self.memory.newest.measured_at) != len(registry.series_device):
-            self.memory.grow()
 
     def _save_newcomers(self, tx: Connection) -> None:
         registry = self.memory.registry

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from devices.registry import Device, Registry
 from flow.memory import Memory
 from rules.book import load
 from rules.engine import Engine
+from tests.flow.centre import START, SmallCentre
 
 SILENT = """
 rules:
@@ -92,3 +94,23 @@ def test_a_device_that_reports_first_while_the_agenda_is_made_does_not_end_it(re
     registry.series_devices = interrupted  # type: ignore[method-assign]
     engine.link(1)
     engine.tick(2)
+
+
+def test_a_device_that_comes_while_newcomers_are_met_is_saved_with_its_series(tmp_path: Path) -> None:
+    """Its series alone would be of a device that the database does not have, and the commit would fail."""
+    centre = SmallCentre(tmp_path / "data").start()
+    registry = centre.settler.memory.registry
+
+    def another() -> None:
+        registry.series(registry.add(Device(0, "new-2", "qidu", "pump_station")).number, "level_inside")
+
+    try:
+        centre.send("new-1", {"at": START // 1000, "level_inside": 3.0})
+        registry.devices = Growing(registry.devices, another)
+        centre.settle()
+        assert centre.ledger()["stored"] == 1
+        centre.send("new-2", {"at": START // 1000, "level_inside": 3.0})
+        centre.settle()
+        assert centre.ledger()["stored"] == 2
+    finally:
+        centre.stop()
