@@ -78,7 +78,7 @@ def first(now: Reading, span: Span, reading: int | None) -> int | None:
     for level in (MINUTES, HOURS) if span.start < end else ():
         rolled = now.one(
             f"select min(begins) from {now.source(level, span.start, end)} where series = {span.series} "
-            f"and begins >= {span.start} and begins + {level.width} <= {end}"
+            f"and begins >= {span.start} and begins < {end}"
         )
         if rolled and (found is None or rolled // HOUR < found // HOUR):
             found = rolled
@@ -114,13 +114,12 @@ def _without(now: Reading, levels: list[Level], span: Span, start: int, end: int
 
 
 def _instead(now: Reading, span: Span, start: int, end: int) -> list[str]:
-    """Where the readings of an hour are deleted: its minutes, or itself."""
+    """Where the readings of an hour are deleted: its minutes, or itself. They are of the span they begin in: none is
+    lost where two spans meet."""
     if start >= end:
         return []
     hour, until = start // HOUR * HOUR, -(-end // HOUR) * HOUR
-    minutes = _ROLL + _where(now, MINUTES, span, start, end) + f" and begins + {MINUTE} <= {end}"
-    hours = _ROLL + _where(now, HOURS, span, start, end) + f" and begins + {HOUR} <= {end}"
     return [
-        minutes + _without(now, [RAW], span, hour, until),
-        hours + _without(now, [RAW, MINUTES], span, hour, until),
+        _ROLL + _where(now, MINUTES, span, start, end) + _without(now, [RAW], span, hour, until),
+        _ROLL + _where(now, HOURS, span, start, end) + _without(now, [RAW, MINUTES], span, hour, until),
     ]

@@ -87,6 +87,15 @@ def test_minutes_and_hours_stay_when_readings_go(opened: Opened) -> None:
     assert asked(opened, *hours) == counted(stored, *hours)
     by_minute = asked(opened, 1, FIRST, FIRST + DAY, MINUTE, Fn.COUNT)
     assert by_minute == [(FIRST + hour * HOUR, 180.0) for hour in range(24)]
+    # However a span is cut, as pages cut it, nothing that is left is lost or doubled.
+    for every, step in ((MINUTE, 50 * MINUTE), (SECOND, 10_007 * SECOND), (7 * SECOND, 700 * SECOND)):
+        pieces = [
+            n
+            for start in range(FIRST, FIRST + 2 * DAY, step)
+            for _, n in asked(opened, 1, start, min(start + step, FIRST + 2 * DAY), every, Fn.COUNT)
+        ]
+        assert sum(pieces) == 2 * 24 * 180
+    assert opened.store.first(1, FIRST + HOUR, FIRST + HOUR + MINUTE) == FIRST + HOUR
     # Of another series, whose readings are there, nothing is coarser than asked.
     minutes = (2, FIRST, FIRST + 2 * DAY, MINUTE, Fn.LAST)
     assert asked(opened, *minutes) == counted(stored, *minutes)
