@@ -243,8 +243,8 @@ def _stretches(now: Reading, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def _backwards(now: Reading) -> Iterator[tuple[int, int]]:
     """All of time, latest first: the last minutes, the hour, its day, and the days that have a table."""
-    top = now.one("select max(measured_at) from arrived")
     starts = [part.start for part in now.parts(RAW) if part.number >= 0]
+    top = now.one(f"select max(measured_at) from {now.source(RAW, max(starts, default=0), MAX_INSTANT + 1)}")
     high = MAX_INSTANT + 1
     for low in sorted({top - 3 * MINUTE, top - HOUR, *starts, 0}, reverse=True):
         if 0 <= low < high:
