@@ -85,6 +85,7 @@ log = logging.getLogger("gridwhistle.service")
 
 TICK_S = 1.0
 SNAPSHOT_EVERY = 30  # ticks
+GIVE_BACK_EVERY = 10
 # How long an end waits for the readings store: what it has not taken is in the journal.
 STORE_S = 2.0
 T = TypeVar("T")
@@ -379,6 +380,7 @@ class Service:
             await self.centre.clock(now, heard=now - round(subscriber.unheard_s * SECOND))
         if count % SNAPSHOT_EVERY == 0:
             await self.centre.run(self.settler.snapshot)
+        if count % GIVE_BACK_EVERY == 0:
             await asyncio.to_thread(give_back)
 
     async def set_device_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
