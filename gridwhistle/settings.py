@@ -306,8 +306,8 @@ def _spans(value: object, names: Mapping[str, object]) -> object:
 class Retention(_Group):
     raw: DurationOrNone = _setting(
         400 * DAY,
-        "原始数据保存多久（按测量时间）",
-        "How long readings and events are kept, by the time they were measured.",
+        "原始数据保存多久（按测量时间，整天删除）",
+        "How long readings and events are kept, by the time they were measured; they go in whole days.",
         f"{_DURATION}, or none (for ever)",
     )
     kinds: Mapping[str, int | None] = _setting(
