@@ -26,10 +26,11 @@ from gridwhistle.centre import BACKLOG_S, LINK_GRACE_S
 from gridwhistle.service import SNAPSHOT_EVERY, TICK_S
 from gridwhistle.settings import Settings
 from ingest.columns import KEPT_PAYLOAD
-from ingest.decoder import FILTERS, MAX_UNKNOWN, Decoder, UnknownDevices, read_clock
-from ingest.formats.native import MAX_PAYLOAD
+from ingest.decoder import FILTERS, Decoder, UnknownDevices, read_clock
 from ingest.link import Options
+from ingest.pieces import MAX_PAYLOAD
 from ingest.subscriber import MARKER_EVERY_S, MOST_TAKEN, TAKEN_WITHIN_S
+from ingest.topics import MAX_UNKNOWN
 from rules.book import load
 from store.readings import Capabilities, ReadingStore
 from store.records import refused
