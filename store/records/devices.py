@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, insert, select, update
@@ -59,7 +61,7 @@ def read_registry(tx: Connection) -> Registry:
     for row in tx.execute(select(devices).order_by(devices.c.number)):
         registry.put(_device(row))
     for number, device, metric in tx.execute(select(series).order_by(series.c.number)):
-        if registry.series(device, metric) != number:
+        if registry.series(device, intern(metric)) != number:
             raise ValueError(f"series number {number} is out of order")
     return registry
 
@@ -146,11 +148,19 @@ def _columns(device: Device) -> Mapping[str, object]:
     }
 
 
+@lru_cache(4096)
+def _tags(tags: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(tags)
+
+
 def _device(row: Row[Any]) -> Device:
     known = dict(row._mapping)
     known.pop("online")
-    tags = frozenset(known.pop("tags"))
+    tags = _tags(tuple(known.pop("tags")))
     attributes = from_json(known.pop("attributes"))
+    # What many rows have in common is kept once: the registry holds every device there is.
+    for name in ("site", "kind", "grid"):
+        known[name] = known[name] and intern(known[name])
     return Device(**{**known, "status": DeviceStatus(known["status"]), "tags": tags, "attributes": attributes})
 
 
