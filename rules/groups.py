@@ -94,11 +94,11 @@ def _clears(rule: Rule, group: Group, roll: Roll) -> bool:
     return meets(rule.clear, roll) if isinstance(rule.clear, Group) else not meets(group, roll)
 
 
-def due(rule: Rule, tally: Tally, roll: Roll) -> int:
+def due(rule: Rule, tally: Tally) -> int:
     """The instant at which the clock must judge the group, FAR where only a turn can change anything."""
     if tally.phase == PENDING:
         return tally.since + rule.hold_us
-    if tally.phase == FIRING and rule.keep_us and rule.group is not None and _clears(rule, rule.group, roll):
+    if tally.phase == FIRING and tally.instant < tally.raised_at + rule.keep_us:
         return tally.raised_at + rule.keep_us
     return FAR
 

@@ -189,7 +189,7 @@ class Judging:
         return Roll(self._count(key), len(self._cast.members[key[0]][key[1]]))
 
     def plan(self, key: Key, tally: Tally) -> None:
-        due = groups.due(self._cast.owners[key[0]], tally, self._roll(key))
+        due = groups.due(self._cast.owners[key[0]], tally)
         if due < FAR:
             self.pending[key] = due
         else:

@@ -373,7 +373,6 @@ def test_a_group_with_a_clear_of_its_own_and_a_time_it_stands_at_least() -> None
     )
     assert room.inside("0s", ps_1=3.1, ps_2=3.1) == ["raised 0 of group:g7"]
     assert room.inside("1m", ps_1=1.0) == []
-    assert room.combiner.due() == FAR
     assert room.inside("2m", ps_2=1.0) == []
     assert room.combiner.due() == at("10m")
     assert room.ticks("11m") == ["cleared 10 of group:g7"]
@@ -708,3 +707,13 @@ def test_the_worst_of_a_group_that_has_too_few_is_the_fewest() -> None:
     room.inside("1m", ps_1=1.0, ps_2=1.0)
     assert [p.peak_value for p in room.peaks] == [0.0]
     assert room.said[0].peak_value == 1.0
+
+
+def test_a_group_is_judged_when_the_time_it_is_kept_is_over_though_it_still_counts() -> None:
+    """What comes late after that clears it at once, and not only when the clock comes by again."""
+    room = Room([of_group("level_inside > 3", ">=", 2, share=False, keep_us=10 * MINUTE)])
+    assert room.inside("0s", ps_1=3.1, ps_2=3.1) == ["raised 0 of group:g7"]
+    assert room.combiner.due() == at("10m")
+    assert room.ticks("11m") == []
+    assert room.combiner.due() == FAR
+    assert room.inside("9m", ps_2=1.0) == ["cleared 10 of group:g7"]
