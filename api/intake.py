@@ -32,7 +32,7 @@ Device = Annotated[str, Field(min_length=1, max_length=64)]
 
 class RefusedPacket(Out):
     id: int
-    at: Instant
+    at: Instant = Field(description="When it came")
     topic: str
     reason: str = Field(description="Machine name")
     detail: str
@@ -152,7 +152,7 @@ def packet_of(registry: Registry, row: RefusedRow) -> RefusedPacket:
     payload = b"" if masked else row.payload
     return RefusedPacket(
         id=row.id,
-        at=row.at,
+        at=row.arrived_at,
         topic="" if masked else row.topic,
         reason=row.reason,
         detail="" if masked else row.detail,

@@ -47,7 +47,7 @@ def _packet(visit: SignedVisit, row: RefusedRow) -> Packet:
     shown, is_hex = show(row.payload)
     return Packet(
         id=row.id,
-        at=row.at,
+        at=row.arrived_at,
         reason=row.reason,
         detail="" if masked else printable(row.detail),
         topic="" if masked else printable(row.topic),

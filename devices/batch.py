@@ -46,7 +46,7 @@ class EventRow:
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Something received that is not stored. `device` is -1 where it could not be told; `count` in ledger units;
-    `whole` says that the payload is all there was, so that it can be read again."""
+    `whole` says that the payload is all there was, so that it can be read again; `arrived_at` is 0 for now."""
 
     topic: str
     payload: bytes
@@ -55,6 +55,7 @@ class Refused:
     device: int = -1
     count: int = 1
     whole: bool = True
+    arrived_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from anyio import to_thread
@@ -67,7 +67,9 @@ def settle_again(
     """Settle what was read again, in the settling thread; how many packets were refused anew, each by its first
     reason. Raises as `Settler.settle`."""
     batch, whose = decoded
-    refused = settler.settle(batch, now)
+    # What is refused again has come when it came, or the next reading would be of another instant.
+    came = [replace(found, arrived_at=packets[n].arrived_at) for found, n in zip(batch.refused, whose, strict=False)]
+    refused = settler.settle(replace(batch, refused=(*came, *batch.refused[len(came) :])), now)
     reasons: dict[int, str] = {}
     for found, packet in zip(refused, whose, strict=False):
         reasons.setdefault(packet, found.reason)

@@ -51,7 +51,7 @@ class Rereader:
         decoder, whose = self._decoder, list[int]()
         decoder.forget_routes()  # of devices that were decided about since
         for number, packet in enumerate(packets):
-            decoder.redrive(packet.topic.encode(), packet.payload, packet.at, redriven(packet))
+            decoder.redrive(packet.topic.encode(), packet.payload, packet.arrived_at, redriven(packet))
             whose += [number] * (len(decoder.builder.refused) - len(whose))
         batch, _ = decoder.builder.take()
         return batch, whose

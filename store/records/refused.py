@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, tuple_
 
 from devices.batch import Redriven, Refused
 from devices.instants import DAY
-from store.records.pages import Page, decode_id, page_of
+from store.records.pages import Page, decode_cursor, page_of
 from store.records.tables import refused
 
 # Refused packets kept for people to look at and to read again; their number stays in the ledger whatever goes.
@@ -20,8 +20,8 @@ KEPT_OF_A_BATCH = 1_000
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """`device` is a device number, -1 where it could not be told; `count` is what the ledger counted for it; `whole`:
-    all its bytes are kept."""
+    """`device` is a device number, -1 where it could not be told; `count` is what the ledger counted for it, in the
+    hour of `at`; `whole`: all its bytes are kept; `arrived_at`: when it came: before `at` if refused again."""
 
     id: int
     at: int
@@ -32,6 +32,7 @@ class RefusedRow:
     device: int
     count: int
     whole: bool
+    arrived_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,9 @@ class Wanted:
         if self.device is not None:
             found.append(c.device == self.device)
         if self.since is not None:
-            found.append(c.at >= self.since)
+            found.append(c.arrived_at >= self.since)
         if self.before is not None:
-            found.append(c.at < self.before)
+            found.append(c.arrived_at < self.before)
         return found
 
 
@@ -72,7 +73,7 @@ def add_refused(tx: Connection, now: int, found: Sequence[Refused]) -> None:
         rest[r.reason] = rest.get(r.reason, 0) + r.count
     more = [Refused("", b"", reason, f"{n:,} more, not kept", count=n, whole=False) for reason, n in rest.items()]
     # Straight to the driver: SQLAlchemy's own binding is most of what a refused packet costs.
-    names = ("at", "topic", "payload", "reason", "detail", "device", "count", "whole")
+    names = ("at", "topic", "payload", "reason", "detail", "device", "count", "whole", "arrived_at")
     tx.exec_driver_sql(
         f"INSERT INTO refused ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})",
         # A line that stands for several packets has the bytes of none.
@@ -86,6 +87,7 @@ def add_refused(tx: Connection, now: int, found: Sequence[Refused]) -> None:
                 r.device,
                 r.count,
                 r.whole and (bool(r.payload) or r.count < 2),
+                r.arrived_at or now,
             )
             for r in (*found[:KEPT_OF_A_BATCH], *more)
         ],
@@ -93,11 +95,12 @@ def add_refused(tx: Connection, now: int, found: Sequence[Refused]) -> None:
 
 
 def list_refused(tx: Connection, wanted: Wanted, *, limit: int, cursor: str | None = None) -> Page[RefusedRow]:
-    """Newest first."""
-    query = select(*_COLUMNS).where(*wanted.where()).order_by(refused.c.id.desc()).limit(limit + 1)
+    """The last to arrive first."""
+    c = refused.c
+    query = select(*_COLUMNS).where(*wanted.where()).order_by(c.arrived_at.desc(), c.id.desc()).limit(limit + 1)
     if cursor is not None:
-        query = query.where(refused.c.id < decode_id(cursor))
-    return page_of([RefusedRow(*row) for row in tx.execute(query)], limit, lambda row: [row.id])
+        query = query.where(tuple_(c.arrived_at, c.id) < tuple_(*decode_cursor(cursor, int, int)))
+    return page_of([RefusedRow(*row) for row in tx.execute(query)], limit, lambda row: [row.arrived_at, row.id])
 
 
 def get_refused(tx: Connection, number: int) -> RefusedRow | None:
@@ -163,7 +166,7 @@ def drop_refused(tx: Connection, now: int) -> int:
     stays in the ledger."""
     c = refused.c
     last = tx.execute(select(func.max(c.id))).scalar() or 0
-    gone = tx.execute(delete(refused).where(or_(c.id <= last - KEPT, c.at < now - KEPT_FOR))).rowcount
+    gone = tx.execute(delete(refused).where(or_(c.id <= last - KEPT, c.arrived_at < now - KEPT_FOR))).rowcount
     size = tx.execute(select(func.sum(func.length(c.payload)))).scalar() or 0
     if size > KEPT_BYTES:
         newer = func.sum(func.length(c.payload)).over(order_by=c.id.desc()).label("newer")

@@ -111,7 +111,9 @@ refused = Table(
     Column("device", Integer, nullable=False),
     Column("count", Integer, nullable=False, server_default=text("1")),  # what the ledger counted for it
     Column("whole", Boolean, nullable=False, server_default=text("1")),  # all its bytes are kept
-    Index(None, "at"),
+    # When it came; `at` is when it was counted, which is later where it was read again and refused again.
+    Column("arrived_at", BigInteger, nullable=False, server_default=text("0")),
+    Index(None, "arrived_at"),
     sqlite_autoincrement=True,  # a number means one packet for ever, also once that is read again
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from devices.instants import DAY, HOUR, to_iso
+from devices.instants import DAY, HOUR, MINUTE, to_iso
 from store.records.database import write
 from store.records.refused import Wanted, oldest_refused
 from store.records.tables import audit
@@ -91,6 +91,31 @@ def test_what_is_refused_again_stands_in_the_list_anew(centre: Centre) -> None:
     assert retry(centre, all=True)["taken"] == 0
     assert len(listed(centre)) == 2
     assert counts(centre, "received", "stored", "refused") == (5, 3, 2)
+    assert all_is_there(centre)
+
+
+def test_what_is_refused_twice_keeps_the_time_it_came(centre: Centre) -> None:
+    centre.level(2.0, "ps-new")
+    centre.post("officer", "/devices/ps-new/reject")
+    centre.now = came = centre.now + MINUTE
+    centre.send("ps-new", {"level_inside": 2.5})
+    for _ in range(2):
+        centre.now += 2 * HOUR
+        centre.send("ps-1", b"x")
+        assert retry(centre, device="ps-new")["refused_again"] == [{"reason": "rejected_device", "count": 1}]
+    hours = {row["hour"] for row in centre.get("admin", "/ledger", device="ps-new")["items"] if row["refused"]}
+    assert hours == {to_iso(centre.now // HOUR * HOUR)}
+    assert [(p["device"], p["at"]) for p in listed(centre)] == [
+        ("ps-1", to_iso(centre.now)), ("ps-1", to_iso(centre.now - 2 * HOUR)), ("ps-new", to_iso(came)),
+    ]  # fmt: skip
+    first = centre.get("admin", "/refused", limit=1)
+    assert centre.get("admin", "/refused", limit=2, cursor=first["next"])["items"] == listed(centre)[1:]
+    assert [p["device"] for p in listed(centre, since=to_iso(came + 1))] == ["ps-1", "ps-1"]
+    centre.post("officer", "/devices/ps-new/approve")
+    assert retry(centre, device="ps-new")["taken"] == 1
+    points = centre.get("admin", "/readings", device="ps-new", metric="level_inside")["items"]
+    assert [(point["at"], point["value"]) for point in points] == [(to_iso(came), 2.5)]
+    assert counts(centre, "received", "stored", "refused") == (4, 2, 2)
     assert all_is_there(centre)
 
 

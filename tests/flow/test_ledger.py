@@ -333,11 +333,12 @@ def test_a_flood_of_refusals_keeps_the_first_and_counts_the_rest(centre: SmallCe
 def test_what_was_refused_is_kept_within_bounds_of_number_size_and_age(centre: SmallCentre) -> None:
     packet = {"topic": "t", "payload": b"x" * 1_000_000, "reason": "malformed", "detail": "", "device": -1}
     with write(centre.records) as tx:
-        tx.execute(insert(refused), [{**packet, "at": START + n} for n in range(70)])
+        tx.execute(insert(refused), [{**packet, "at": 0, "arrived_at": START + n} for n in range(70)])
         assert drop_refused(tx, START + 70) == 3, "64 MiB"
-        assert [row.at for row in tx.execute(select(refused.c.at).limit(1))] == [START + 3]
+        assert [row.arrived_at for row in tx.execute(select(refused.c.arrived_at).limit(1))] == [START + 3]
         assert drop_refused(tx, START + 3 + 30 * 24 * HOUR + 10) == 10
-        tx.execute(insert(refused), [{**packet, "payload": b"", "at": START + 31 * 24 * HOUR} for n in range(10_000)])
+        late = {**packet, "payload": b"", "at": 0, "arrived_at": START + 31 * 24 * HOUR}
+        tx.execute(insert(refused), [late] * 10_000)
         drop_refused(tx, START + 31 * 24 * HOUR)
         assert sum(count_refused(tx).values()) == 10_000
         add_refused(tx, START, [])

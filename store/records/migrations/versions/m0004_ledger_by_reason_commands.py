@@ -26,6 +26,10 @@ def upgrade() -> None:
     with op.batch_alter_table("refused", recreate="always", table_kwargs={"sqlite_autoincrement": True}) as refused:
         refused.add_column(sa.Column("count", sa.Integer(), server_default=sa.text("1"), nullable=False))
         refused.add_column(sa.Column("whole", sa.Boolean(), server_default=sa.text("1"), nullable=False))
+        refused.add_column(sa.Column("arrived_at", sa.BigInteger(), server_default=sa.text("0"), nullable=False))
+    op.execute("UPDATE refused SET arrived_at = at")
+    op.drop_index("ix_refused_at", "refused")
+    op.create_index("ix_refused_arrived_at", "refused", ["arrived_at"], unique=False)
     op.add_column("devices", sa.Column("second_of", sa.String(), nullable=True))
     op.create_table(
         "commands",
