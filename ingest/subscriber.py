@@ -183,7 +183,13 @@ class Subscriber:
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
                 self.trouble, reason = f"{self._address.host}:{self._address.port}: {str(error) or 'timed out'}", None
             if (reason == wire.SESSION_TAKEN_OVER or taken >= MOST_TAKEN) and not self._stopping:
-                raise SessionTaken(f"another client connected as {self._options.client_id!r}")
+                name = self._options.client_id
+                raise SessionTaken(
+                    f"另一个客户端以同一标识 {name!r} 连接了消息服务器，本服务已退出；"
+                    "请为其中之一另设 broker.client_id "
+                    f"another client connected as {name!r}, so this service has ended: give one of the two another "
+                    "broker.client_id"
+                )
             if self._stopping:
                 return
             pause = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]

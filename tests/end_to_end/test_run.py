@@ -126,7 +126,8 @@ def test_of_two_services_with_one_client_id_one_leaves_and_says_why(make_service
     wait_for(lambda: any(s.process and s.process.poll() is not None for s in services), 30)
     ended = [s for s in services if s.process and s.process.poll() is not None]
     assert [s.process.returncode for s in ended if s.process] == [1]
-    assert "another client connected" in (ended[0].folder / "service.log").read_text()
+    said = (ended[0].folder / "service.log").read_text()
+    assert "另设 broker.client_id another client connected" in said
 
 
 def test_a_mistake_in_the_rules_is_told_with_its_line(tmp_path: Path) -> None:
