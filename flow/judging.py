@@ -312,6 +312,8 @@ def _impossible(registry: Registry, batch: Batch, measured_at: I64, impossible: 
         metric, value = registry.series_metric[series], float(batch.value[i])
         payload = json.dumps({"at": to_iso(int(measured_at[i])), metric: value}).encode()
         where = topic(device.site, device.kind, device.id, "readings")
-        detail, came = f"{metric}: {value:g} is beyond its sensor", int(batch.element_received_at[batch.element[i]])
+        # Of a packet that is read again: when it came.
+        came = int(batch.element_received_at[batch.element[i]]) if batch.redriven else 0
+        detail = f"{metric}: {value:g} is beyond its sensor"
         found.append(Refused(where, payload, "out_of_range", detail, device.number, arrived_at=came))
     return tuple(found)
