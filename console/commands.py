@@ -14,7 +14,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
-from alerts.commands import read_argument
+from alerts.commands import CommandState, read_argument
 from alerts.refusals import Invalid, NotFound
 from console.pages import done, part
 from console.places import is_personal
@@ -31,7 +31,8 @@ MOST_LINES = 20
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """`said` is the device's result or error, `late` that it came after the command had expired."""
+    """`said` is the device's result or error, `late` that it came after the command had expired,
+    `state` is unsent where that expired before the broker had it."""
 
     id: str
     command: str
@@ -112,7 +113,7 @@ def _line(row: CommandRow) -> CommandLine:
         id=row.id,
         command=row.command,
         arguments=" ".join(f"{name}={_text(value)}" for name, value in row.arguments.items()),
-        state=row.state,
+        state="unsent" if row.state == CommandState.EXPIRED and row.sent_at is None and not row.reply else row.state,
         late=row.late,
         said=_said(row.reply or {}),
         by=row.by,

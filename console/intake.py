@@ -42,12 +42,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """`count`: packets of the reason that is shown alone."""
+    """`reasons`: each with the packets kept and what the ledger counted for them; `count`: packets of the reason that
+    is shown alone."""
 
     path: str
     reason: str
     waiting: Sequence[Waiting]
-    reasons: Sequence[tuple[str, int]]
+    reasons: Sequence[tuple[str, int, int]]
     count: int
     packets: Sequence[Packet]
 
@@ -65,8 +66,8 @@ def intake_of(visit: SignedVisit, reason: str = "") -> Intake:
         path="/intake" + (f"?reason={quote(reason)}" if reason else ""),
         reason=reason,
         waiting=[_waiting(visit, d) for d in waiting[:MOST_WAITING]],
-        count=reasons.get(reason, 0),
-        reasons=sorted(reasons.items(), key=lambda item: -item[1]),
+        count=reasons.get(reason, (0, 0))[0],
+        reasons=sorted(((name, *n) for name, n in reasons.items()), key=lambda item: -item[2]),
         packets=packets,
     )
 

@@ -16,6 +16,7 @@ _STATES = {
     "pending": "等待下发 waiting for the link", "sent": "已下发 sent", "replied": "已执行 replied",
     "failed": "执行失败 failed", "expired": "已过期，无应答 expired without an answer",
 }  # fmt: skip
+_UNSENT = "已过期，未曾下发 expired, never sent"
 _OPEN = ("pending", "sent")
 
 
@@ -56,9 +57,14 @@ def command(  # noqa: PLR0913 - one option each
 
     try:
         lasts = parse_duration(expires) / SECOND
+    except ValueError as error:
+        raise typer.BadParameter(f"--expires: 应为 60s、10m、2h 之类 {error}") from error
+    try:
         given = dict(map(read_argument, arguments or ()))
     except ValueError as error:
-        raise typer.BadParameter(f"--expires 或 or --arg: {error}") from error
+        raise typer.BadParameter(f"--arg: 应为 名称=值 {error}") from error
+    if not why.strip():
+        raise typer.BadParameter("--why: 请填写原因 a reason is required")
     settings = read_settings(config, overrides)
     from gridwhistle.people import NotDone
     from gridwhistle.remote_commands import send_command, until_ended
@@ -79,11 +85,16 @@ def command(  # noqa: PLR0913 - one option each
     raise typer.Exit(OK if found["state"] == "replied" or not wait else NO)
 
 
+def _state(found: Json) -> str:
+    unsent = found["state"] == "expired" and found["sent_at"] is None and found["reply"] is None
+    return _UNSENT if unsent else _STATES[found["state"]]
+
+
 def _answer(found: Json, *, as_json: bool) -> None:
     if as_json:
         answer_json(found)
         return
-    print(f"{found['id']} · {found['device']} · {found['command']} · {_STATES[found['state']]}")
+    print(f"{found['id']} · {found['device']} · {found['command']} · {_state(found)}")
     reply = found["reply"]
     if reply is not None:
         said = reply.get("result", reply.get("error"))

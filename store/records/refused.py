@@ -155,10 +155,11 @@ def purge_refused(tx: Connection, wanted: Wanted) -> int:
     return tx.execute(delete(refused).where(*wanted.where())).rowcount
 
 
-def count_refused(tx: Connection) -> dict[str, int]:
-    """How many by reason."""
-    found = tx.execute(select(refused.c.reason, func.count().label("refusals")).group_by(refused.c.reason))
-    return {row.reason: row.refusals for row in found}
+def count_refused(tx: Connection) -> dict[str, tuple[int, int]]:
+    """How many are kept by reason, and what the ledger counted for them."""
+    c = refused.c
+    found = tx.execute(select(c.reason, func.count(), func.sum(c["count"])).group_by(c.reason))
+    return {reason: (kept, counted) for reason, kept, counted in found}
 
 
 def drop_refused(tx: Connection, now: int) -> int:

@@ -62,13 +62,16 @@ def test_what_a_device_says_is_shown_as_text_and_what_came_too_late_is_marked(
     late = asked(township, command="three")
     expire(township.records, township.now + 2 * MINUTE, heard=True)
     replied(township, late, ok=True)
+    asked(township, command="four")
+    expire(township.records, township.now + 2 * MINUTE, heard=True)
     guest = in_english(visitor("guest"))
-    assert states(guest) == [("three", "expired"), ("two", "failed"), ("one", "replied")]
+    assert states(guest) == [("four", "unsent"), ("three", "expired"), ("two", "failed"), ("one", "replied")]
     html = guest.get("/devices/ps-1").text
     assert EVIL not in html
     assert "onerror=" in text_of(html)
     assert '{"code": 7}' in text_of(html)
     assert text_of(html).count("Answered too late") == 1
+    assert text_of(html).count("never sent") == 1
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,11 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
+from devices.batch import Refused
 from devices.instants import HOUR, MINUTE
 from devices.registry import DeviceStatus
+from store.records.database import write
+from store.records.refused import add_refused
 from tests.console.conftest import token_of
 from tests.console.screen import Screen
 from tests.console.test_pages import FRAGMENT, text_of
@@ -65,6 +68,14 @@ def test_the_admin_reads_all_of_a_reason_again(visitor: Visitor, township: Towns
     assert "拒收 设备已被拒绝 1 · 内容无法解析 1" in re.sub(r"\s+", " ", text_of(answer))
     assert admin.post("/intake/retry", data=csrf, headers=FRAGMENT).status_code == 422
     assert admin.post("/intake/retry", data=body).headers["location"] == "/intake?reason=rejected_device"
+
+
+def test_a_line_that_stands_for_many_is_counted_as_many(visitor: Visitor, township: Township) -> None:
+    with write(township.records) as tx:
+        flood = Refused("", b"", "too_fast", "1,497 messages", count=1497, whole=False)
+        add_refused(tx, township.now, [flood, flood, Refused("t", b"x", "malformed", "")])
+    html = visitor("admin").get("/intake").text.partition('<div class="chips">')[2].partition("</div>")[0]
+    assert re.findall(r'<span class="n">(.*?)</span>', html) == ["2（计 2,994 个）", "1"]
 
 
 def test_the_ledger_of_a_device_hour_by_hour_in_both_languages(visitor: Visitor, township: Township) -> None:

@@ -340,7 +340,7 @@ def test_what_was_refused_is_kept_within_bounds_of_number_size_and_age(centre: S
         late = {**packet, "payload": b"", "at": 0, "arrived_at": START + 31 * 24 * HOUR}
         tx.execute(insert(refused), [late] * 10_000)
         drop_refused(tx, START + 31 * 24 * HOUR)
-        assert sum(count_refused(tx).values()) == 10_000
+        assert count_refused(tx) == {"malformed": (10_000, 10_000)}
         add_refused(tx, START, [])
 
 
