@@ -53,8 +53,9 @@ class _Chosen(In):
 
     @model_validator(mode="after")
     def _says_which(self) -> Self:
-        if not self.all and not self.model_dump(exclude={"all", "cursor"}, exclude_none=True):
-            raise ValueError("say which packets, or all: true")
+        narrowed = bool(self.model_dump(exclude={"all", "cursor"}, exclude_none=True))
+        if self.all == narrowed:
+            raise ValueError("say which packets, or all: true, and not both")
         return self
 
 

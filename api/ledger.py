@@ -14,7 +14,7 @@ from api.caller import Caller, Here, may
 from api.privacy import is_personal, refuse_hidden, sees_personal
 from api.problems import describe
 from api.shapes import Cursor, Instant, InstantGiven, Limit, Listed, Out
-from devices.instants import DAY
+from devices.instants import DAY, HOUR, MAX_INSTANT
 from devices.registry import Registry
 from flow.ledger import COLUMNS, LedgerRow, Reason
 from flow.ledger_book import LedgerBook, Recount, Span, Sums, total
@@ -55,8 +55,9 @@ class LedgerPage(Listed[LedgerHour]):
     total: Counts | None = Field(
         description="Sum over the whole span of what the caller may see; on the first page, null on those after it"
     )
-    start: Instant = Field(serialization_alias="from", description="As asked for")
-    end: Instant = Field(serialization_alias="to")
+    start: Instant = Field(serialization_alias="from", description="Of the first hour that is counted")
+    end: Instant = Field(serialization_alias="to", description="End of the last hour that is counted")
+    now: Instant = Field(description="By the clock of the rules")
 
 
 class LedgerDifference(Out):
@@ -87,10 +88,11 @@ def see_ledger(
     number = device_number(here.registry, device)
     if number is not None:
         refuse_hidden(caller, here.registry.devices[number])
-    end = here.now() + 1 if end is None else end
+    now = here.now()
+    end = now + 1 if end is None else end
     start = max(0, end - DAY) if start is None else start
     return ledger_page(
-        here.book, here.registry, Span(start, end, number), seen=sees_personal(caller), limit=limit, cursor=cursor
+        here.book, here.registry, Span(start, end, number), now, seen=sees_personal(caller), limit=limit, cursor=cursor
     )
 
 
@@ -104,7 +106,7 @@ async def verify_ledger(
 
 
 def ledger_page(
-    book: LedgerBook, registry: Registry, span: Span, *, seen: bool, limit: int, cursor: str | None
+    book: LedgerBook, registry: Registry, span: Span, now: int, *, seen: bool, limit: int, cursor: str | None
 ) -> LedgerPage:
     """`seen`: personal devices too. Raises Invalid."""
     end = span.end
@@ -133,8 +135,9 @@ def ledger_page(
         items=[_hour(registry, row) for row in rows[:limit]],
         next=None if last is None else encode_cursor([last.hour, last.device]),
         total=None if summed is None else _counts(summed),
-        start=span.start,
-        end=end,
+        start=span.start // HOUR * HOUR,
+        end=min(-(-end // HOUR) * HOUR, MAX_INSTANT),
+        now=now,
     )
 
 

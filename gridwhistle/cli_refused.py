@@ -56,6 +56,7 @@ def list_refused(
 
     [bold]gridwhistle refused list --reason unknown_metric --since -24h --config gridwhistle.toml[/bold]
     """
+    _check_reason(reason)
     settings = read_settings(config, overrides)
     from gridwhistle.refused_packets import Chosen
 
@@ -138,6 +139,7 @@ def retry(
         give_up(
             "请给出编号，或 --reason、--device，或 --all give numbers, or --reason and --device, or --all", WRONG_USE
         )
+    _check_reason(reason)
     settings = read_settings(config, overrides)
     said = {name: value for name, value in (("reason", reason), ("device", device)) if value is not None}
     numbers = list(dict.fromkeys(ids or ()))
@@ -235,6 +237,19 @@ def _time(settings: Settings, packets: Packets, text: str | None, option: str) -
     from gridwhistle.reach import now_of
 
     return time_given(settings, text, option, now=lambda: now_of(packets.reached, settings.clock.source))
+
+
+def _check_reason(name: str | None) -> None:
+    """A usage mistake for one that there is not, with the nearest."""
+    from console.texts import TEXTS
+    from devices.documents import nearest
+
+    known = [key.removeprefix("refused.") for key in TEXTS if key.startswith("refused.") and key != "refused.title"]
+    if name is not None and name not in known:
+        near = nearest(name, known).removeprefix("; nearest: ")
+        hint = f"；最接近的是 {near}" if near else "，见 docs/glossary.md"
+        said = f"; nearest: {near}" if near else ", see docs/glossary.md"
+        raise typer.BadParameter(f"--reason: 没有拒收理由 {name}{hint} there is no such reason{said}")
 
 
 def _reason(name: str) -> str:

@@ -80,12 +80,13 @@ class InFiles:
     def page(self, *, device: str | None, start: int | None, end: int | None, cursor: str | None) -> Json:
         from api.ledger import device_number, ledger_page
 
-        end = wall() + 1 if end is None else end
+        now = wall()
+        end = now + 1 if end is None else end
         start = max(0, end - DAY) if start is None else start
         with _told():
             span = Span(start, end, device_number(self._registry, device))
             book = LedgerBook(self._records, self._ledger)
-            found = ledger_page(book, self._registry, span, seen=True, limit=MAX_LIMIT, cursor=cursor)
+            found = ledger_page(book, self._registry, span, now, seen=True, limit=MAX_LIMIT, cursor=cursor)
         return found.model_dump(mode="json", by_alias=True)
 
     def verify(self, *, device: str | None, told: Callable[[str], None]) -> Json:

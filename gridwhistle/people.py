@@ -38,6 +38,14 @@ class NotDone(Exception):
     """Why it was not done, Chinese first."""
 
 
+# The service knows another token than the one in the folder: signing in would not help.
+WRONG_TOKEN = (
+    "数据目录中的 api.token 与正在运行的服务不符：请重启服务，或改用该服务的数据目录 (data_dir) "
+    "the api.token in this data folder is not that of the running service: restart the service, or use the data folder "
+    "of the one that runs"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     name: str
@@ -131,6 +139,8 @@ class OverApi:
             told = answer.json()
         except (httpx.HTTPError, ValueError) as error:
             raise NotDone(f"服务没有应答 the running service did not answer: {type(error).__name__}") from error
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            raise NotDone(WRONG_TOKEN)
         if not answer.is_success:
             raise NotDone(f"{told.get('title', '')} {told.get('detail', '')}".strip() or f"HTTP {answer.status_code}")
         return told if isinstance(told, dict) else {}

@@ -72,7 +72,7 @@ def read_time(text: str, *, zone: ZoneInfo, now: int) -> int:
 def now_of(reached: httpx.Client | Engine, source: ClockSource) -> int:
     """The rule clock's now; of a stopped installation on data time the end of the last hour of its ledger."""
     if isinstance(reached, httpx.Client):
-        return from_iso(ask(reached, "GET", "/api/v1/ledger", query={"limit": "1"})["to"])
+        return from_iso(ask(reached, "GET", "/api/v1/ledger", query={"limit": "1"})["now"])
     if source is ClockSource.WALL:
         return wall()
     with reached.connect() as tx:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import httpx
 
 from devices.instants import to_iso
-from gridwhistle.people import NotDone, running
+from gridwhistle.people import WRONG_TOKEN, NotDone, running
 
 POLL_S = 0.3
 # Reading a large rule book takes the service some seconds before it answers.
@@ -105,6 +105,8 @@ def ask(
         raise NotDone(f"服务没有应答 the running service did not answer: {type(error).__name__}") from error
     if answer.is_success and isinstance(told, dict):
         return told
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        raise NotDone(WRONG_TOKEN)
     if mistakes := told.get("mistakes"):
         raise WrongRules("\n".join(f"{m['file']}:{m['line']}:{m['column']}: {m['message']}" for m in mistakes))
     fields = [f"{each['field']}: {each['zh']} {each['en']}" for each in told.get("errors") or ()]

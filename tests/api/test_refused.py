@@ -163,7 +163,18 @@ def test_one_packet_by_its_number_and_who_did_what_is_recorded(centre: Centre) -
     ]
 
 
-@pytest.mark.parametrize("body", [{}, {"reason": None}, {"ids": []}, {"all": False}, {"ids": [0]}, {"nonsense": 1}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"reason": None},
+        {"ids": []},
+        {"all": False},
+        {"ids": [0]},
+        {"nonsense": 1},
+        {"all": True, "reason": "malformed"},
+    ],
+)
 @pytest.mark.parametrize("act", ["retry", "purge"])
 def test_it_must_be_said_which(centre: Centre, act: str, body: dict[str, Any]) -> None:
     centre.send("ps-1", b"x")
@@ -186,7 +197,10 @@ def test_the_ledger_comes_in_pages_and_its_sum_with_the_first(centre: Centre) ->
         centre.now += HOUR
     whole = centre.get("viewer", "/ledger")
     assert whole["total"]["stored"] == 6
-    assert (whole["from"], whole["to"]) == (to_iso(centre.now + 1 - DAY), to_iso(centre.now + 1))
+    hour = centre.now // HOUR * HOUR
+    assert (whole["from"], whole["to"]) == (to_iso(hour - DAY), to_iso(hour + HOUR))
+    span = {"from": to_iso(centre.now - 1), "to": to_iso(hour + HOUR)}
+    assert centre.get("viewer", "/ledger", **span)["to"] == to_iso(hour + HOUR)
     items, page = [], centre.get("viewer", "/ledger", limit=4)
     assert page["total"] == whole["total"]
     while True:

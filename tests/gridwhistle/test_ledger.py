@@ -159,6 +159,18 @@ def test_of_a_running_installation_in_a_table_with_sums_and_reasons(tmp_path: Pa
         assert local["from"] == "2025-11-21T04:00:00Z"
         assert local["total"]["received"] == 9
         assert answer(tmp_path, "ledger", "--from", "2025-11-22", "--to", "2025-11-23")["items"] == []
+        hour = answer(tmp_path, "ledger", "--from", "-0h")
+        assert (hour["from"], hour["to"]) == ("2025-11-21T04:00:00Z", "2025-11-21T05:00:00Z")
+        assert hour["total"]["received"] == 9
+        for command in ("list", "retry"):
+            said = gridwhistle(tmp_path, "refused", command, "--reason", "malformd")
+            assert (said.exit_code, said.stdout) == (2, "")
+            assert "最接近的是 malformed" in "".join(said.stderr.split("\n"))
+        (tmp_path / "api.token").write_text("of another service")
+        for words in (("ledger",), ("users", "list"), ("command", "ps-1", "stop")):
+            said = gridwhistle(tmp_path, *words)
+            assert said.exit_code == 1
+            assert "api.token 与正在运行的服务不符" in said.stderr
     wrong = gridwhistle(tmp_path, "ledger", "--from", "yesterday")
     assert (wrong.exit_code, wrong.stdout) == (2, "")
     assert gridwhistle(tmp_path / "nowhere", "ledger").exit_code == 1
@@ -201,6 +213,13 @@ def test_what_was_refused_is_listed_shown_and_thrown_away_in_the_files_too(tmp_p
     records.dispose()
     assert [by for by, _ in done] == ["service"] * 3
     assert [subject for _, subject in done] == ["malformed", f"before {to_iso(START + MINUTE)}", "all"]
+
+
+@pytest.mark.parametrize("words", [("--arg", "foo"), ("--expires", "soon"), ("--why", "")])
+def test_a_command_names_the_option_that_is_wrong(tmp_path: Path, words: tuple[str, str]) -> None:
+    said = gridwhistle(tmp_path, "command", "ps-1", "stop", *words)
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert [name for name in ("--arg:", "--expires:", "--why:") if name in said.stderr] == [f"{words[0]}:"]
 
 
 @pytest.mark.parametrize(
