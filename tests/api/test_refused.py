@@ -113,6 +113,7 @@ def test_what_is_refused_twice_keeps_the_time_it_came(centre: Centre) -> None:
     assert [p["device"] for p in listed(centre, since=to_iso(came + 1))] == ["ps-1", "ps-1"]
     centre.post("officer", "/devices/ps-new/approve")
     assert retry(centre, device="ps-new")["taken"] == 1
+    assert centre.settler.appender.drain(5)
     points = centre.get("admin", "/readings", device="ps-new", metric="level_inside")["items"]
     assert [(point["at"], point["value"]) for point in points] == [(to_iso(came), 2.5)]
     assert counts(centre, "received", "stored", "refused") == (4, 2, 2)
