@@ -29,7 +29,7 @@ imports: setup
 	$(BIN)/lint-imports
 
 pytest: setup
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 --dist worksteal
 
 # Half an hour on a machine that does nothing else; writes the page about performance with its numbers and plots.
 MEASURED := build/bench

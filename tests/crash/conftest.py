@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import pytest
 from tests.conftest import Broker
 from tests.crash.load import RULES
 from tests.end_to_end.conftest import Service
-
-SOAK = os.environ.get("GRIDWHISTLE_SOAK") == "1"
 
 
 @pytest.fixture

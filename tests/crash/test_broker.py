@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Broker
-from tests.crash.conftest import SOAK
+from tests.conftest import SOAK, Broker
 from tests.crash.load import Load
 from tests.crash.proof import kept_in, prove, values_of
 from tests.end_to_end.conftest import Service, wait_for

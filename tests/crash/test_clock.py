@@ -10,8 +10,7 @@ import pytest
 
 from devices.instants import HOUR, SECOND
 from gridwhistle.clock import SteadyClock
-from tests.conftest import Broker
-from tests.crash.conftest import SOAK
+from tests.conftest import SOAK, Broker
 from tests.crash.load import RULES, Load
 from tests.crash.proof import prove
 from tests.crash.test_network import GONE, MACHINES, SILENCES, town

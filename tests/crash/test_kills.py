@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from store.fault_points import POINTS
-from tests.conftest import Broker
-from tests.crash.conftest import SOAK
+from tests.conftest import SOAK, Broker
 from tests.crash.load import Load
 from tests.crash.proof import prove
 from tests.end_to_end.conftest import Service

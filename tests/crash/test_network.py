@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Broker
-from tests.crash.conftest import SOAK
+from tests.conftest import SOAK, Broker
 from tests.crash.load import RULES, Load
 from tests.crash.proof import prove, settled
 from tests.crash.proxy import Network

@@ -15,8 +15,7 @@ import pytest
 
 from devices.instants import SECOND, from_iso
 from store.fault_points import STATES
-from tests.conftest import Broker
-from tests.crash.conftest import SOAK
+from tests.conftest import SOAK, Broker
 from tests.crash.load import WINDOW, Load
 from tests.crash.proof import prove, settled
 from tests.end_to_end.conftest import Service, wait_for

@@ -15,8 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import Broker
-from tests.crash.conftest import SOAK
+from tests.conftest import SOAK, Broker
 from tests.crash.load import RULES, Load
 from tests.crash.proof import prove, settled
 from tests.crash.test_network import GONE, MACHINES, SILENCES, town
@@ -151,7 +150,7 @@ def by_device(service: Service, column: str) -> Counter[str]:
     return found
 
 
-@pytest.mark.skipif(not SOAK, reason="a comparison of rates: make soak")
+@pytest.mark.soak
 def test_rubbish_costs_no_more_than_its_share(make_service: Callable[..., Service], broker: Broker) -> None:
     took = {}
     for hostile in (False, True):
