@@ -78,7 +78,7 @@ class Link(asyncio.Protocol):
         self._heard = self._sent = loop.time()
         # When the broker last sent anything; `_heard` is also moved on when we begin to read again.
         self.received = self._heard
-        self._paused = False
+        self._paused = self._leaving = False
         self._resting: asyncio.TimerHandle | None = None
         self._reason: int | None = None
         self._keep_alive = options.keep_alive
@@ -149,7 +149,20 @@ class Link(asyncio.Protocol):
             self._write(wire.disconnect())
             self._transport.close()
 
+    async def leave(self, patience_s: float) -> None:
+        """Say goodbye and hear the broker out until it closes, so long at most. A socket that is closed while something
+        unread lies in it is reset, and the broker then forgets what it has not read yet, acknowledgements too."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._leaving = True
+        self._write(wire.disconnect())
+        self.resume()
+        await asyncio.wait([self.closed], timeout=patience_s)
+        self._transport.close()
+
     def data_received(self, data: bytes) -> None:
+        if self._leaving:
+            return
         self._heard = self.received = asyncio.get_running_loop().time()
         if self._missing > len(data):
             # The rest of a large packet: joined once, when it is whole.

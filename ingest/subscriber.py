@@ -26,6 +26,8 @@ from ingest.topics import Listener
 log = logging.getLogger("gridwhistle.subscriber")
 
 BACKOFF_S = (0.5, 1, 2, 5, 10, 30)
+# How long the broker has to take our last acknowledgements.
+LEAVE_S = 2.0
 SETTLE_RETRY_S = (0.1, 0.5, 1, 2, 5)
 # Mosquitto 2.0 closes a taken-over session without saying why: so many links in a row that were up and closed again
 # at once are another client with our id. Of two services one reaches the number first and leaves to the other.
@@ -147,7 +149,7 @@ class Subscriber:
         while self._sealed and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.01)
         if self._link is not None:
-            self._link.close()
+            await self._link.leave(LEAVE_S)
 
     @property
     def unheard_s(self) -> float:

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import itertools
 import signal
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ import pytest
 import ingest.subscriber
 from devices.batch import Batch
 from devices.registry import Device, Registry
+from ingest import wire
 from ingest.decoder import Decoder, UnknownDevices
 from ingest.link import Options
 from ingest.subscriber import Address, Subscriber
@@ -53,11 +56,13 @@ class Centre:
 
 
 @asynccontextmanager
-async def running(port: int, centre: Centre, *, keep_alive: int = 30) -> AsyncIterator[Subscriber]:
+async def running(
+    port: int, centre: Centre, *, keep_alive: int = 30, receive_maximum: int = 100
+) -> AsyncIterator[Subscriber]:
     registry = Registry()
     registry.add(Device(0, "ps-1", "qidu", "pump_station"))
     decoder = Decoder(registry, unknown=UnknownDevices.REFUSE, now=lambda: NOW, first_arrival=lambda *_: None)
-    options = Options("test", 100, keep_alive=keep_alive)
+    options = Options("test", receive_maximum, keep_alive=keep_alive)
     subscriber = Subscriber(Address("127.0.0.1", port), options, decoder, centre, now=lambda: NOW)
     task = asyncio.create_task(subscriber.run())
     try:
@@ -151,5 +156,43 @@ def test_what_comes_again_before_it_is_settled_has_come_when_it_came(broker: Bro
         assert centre.values == [1, 2, 1, 2], "sent again, since nothing was acknowledged"
         at = [at for batch in centre.batches for at in batch.measured_at.tolist()]
         assert at[:2] == at[2:], "so they are duplicates, and no new readings"
+
+    asyncio.run(scene())
+
+
+def flood(port: int, messages: int) -> None:
+    """QoS 1, as fast as the broker takes them, each with a value of its own."""
+    with socket.create_connection(("127.0.0.1", port)) as link:
+        link.sendall(wire.connect("flood", version=wire.V311, keep_alive=0, receive_maximum=0, session_expiry=0,
+                                  username=None, password=None))  # fmt: skip
+        assert link.recv(4)[:1] == b"\x20"
+        reader = threading.Thread(target=lambda: [None for _ in iter(lambda: link.recv(65_536), b"")], daemon=True)
+        reader.start()
+        for start in range(0, messages, 1_000):
+            link.sendall(b"".join(
+                wire.publish(TOPIC, b'{"level_inside":%d}' % n, packet_id=n % 65_535 + 1, version=wire.V311)
+                for n in range(start, start + 1_000)
+            ))  # fmt: skip
+        link.shutdown(socket.SHUT_WR)
+        reader.join(20)
+
+
+@pytest.mark.services
+def test_whoever_leaves_is_heard_to_the_end(broker: Broker) -> None:
+    """The last acknowledgements are read by a broker that is still sending: nothing that was settled comes again."""
+    messages = 60_000
+
+    async def scene() -> None:
+        centre = Centre()
+        async with running(broker.port, centre, receive_maximum=65_535) as subscriber:
+            await until(lambda: subscriber.drained)
+            flooding = asyncio.create_task(asyncio.to_thread(flood, broker.port, messages))
+            await until(lambda: len(centre.values) > 10_000)
+        assert len(centre.values) < messages, "it left while more was coming"
+        await flooding
+        async with running(broker.port, centre, receive_maximum=65_535):
+            await until(lambda: len(centre.values) >= messages)
+            await asyncio.sleep(0.2)
+        assert sorted(centre.values) == list(range(messages))
 
     asyncio.run(scene())
