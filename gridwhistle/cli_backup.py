@@ -37,7 +37,7 @@ def backup(
     """
     settings = read_settings(config, overrides)
     from gridwhistle.copying import make_backup
-    from gridwhistle.people import NotDone
+    from gridwhistle.reach import NotDone
 
     try:
         with _told("备份 backup") as told:
@@ -64,7 +64,7 @@ def restore(
     """
     settings = read_settings(config, overrides)
     from gridwhistle.copying import restore_backup
-    from gridwhistle.people import NotDone
+    from gridwhistle.reach import NotDone
 
     try:
         with _told("恢复 restore") as told:

@@ -66,9 +66,8 @@ def command(  # noqa: PLR0913 - one option each
     if not why.strip():
         raise typer.BadParameter("--why: 请填写原因 a reason is required")
     settings = read_settings(config, overrides)
-    from gridwhistle.people import NotDone
+    from gridwhistle.reach import NotDone, WrongRequest, open_running
     from gridwhistle.remote_commands import send_command, until_ended
-    from gridwhistle.remote_rules import WrongRequest, open_running
 
     body = {"command": name, "arguments": given, "expires_s": lasts, "why": why}
     try:

@@ -54,8 +54,8 @@ def explain(
     if (alarm is None) != by_rule or (by_rule and (rule is None or device is None)) or (alarm and at is not None):
         give_up("请给出告警编号，或 --rule 与 --device give the number of an alarm, or --rule and --device")
     when, settings = instant(at), read_settings(config, overrides)
-    from gridwhistle.people import NotDone
-    from gridwhistle.remote_rules import WrongRequest, explain_alarm, explain_rule
+    from gridwhistle.reach import NotDone, WrongRequest
+    from gridwhistle.remote_rules import explain_alarm, explain_rule
 
     try:
         if alarm is not None:

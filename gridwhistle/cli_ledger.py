@@ -53,8 +53,7 @@ def ledger(
     """
     settings = read_settings(config, overrides)
     from gridwhistle.ledger_files import open_books
-    from gridwhistle.people import NotDone
-    from gridwhistle.remote_rules import WrongRequest
+    from gridwhistle.reach import NotDone, WrongRequest
 
     # Verified is what is stored at all: the table only where a span of it was asked for too.
     listed = not verify or start is not None or end is not None
@@ -82,7 +81,7 @@ def ledger(
 
 def _read(settings: Settings, books: Books, device: str | None, start: str | None, end: str | None) -> dict[str, Any]:
     """Every page of the span: items, total, from and to."""
-    from gridwhistle.reach import now_of
+    from gridwhistle.times import now_of
 
     def at(text: str | None, option: str) -> int | None:
         return time_given(settings, text, option, now=lambda: now_of(books.reached, settings.clock.source))

@@ -98,7 +98,7 @@ def read_town_folder(folder: Path) -> Town:
 def zone_given(settings: Settings) -> ZoneInfo:
     """The site's zone. Ends the command with status 2 where the town it stands in cannot be read."""
     from devices.documents import DocumentError
-    from gridwhistle.reach import zone_of
+    from gridwhistle.times import zone_of
 
     try:
         return zone_of(settings)
@@ -110,7 +110,7 @@ def zone_given(settings: Settings) -> ZoneInfo:
 
 def time_given(settings: Settings, text: str | None, option: str, *, now: Callable[[], int]) -> int | None:
     """A time as `gridwhistle.reach.read_time` reads it, `now` only where it is asked for; a usage mistake otherwise."""
-    from gridwhistle.reach import read_time
+    from gridwhistle.times import read_time
 
     if text is None:
         return None

@@ -146,8 +146,7 @@ def retry(
     bodies: list[Json] = [{"ids": numbers[n : n + IDS_AT_ONCE]} for n in range(0, len(numbers), IDS_AT_ONCE)]
     bodies = bodies or [said or {"all": True}]
     taken, again, left = 0, Counter[str](), Counter[str]()
-    from gridwhistle.people import NotDone
-    from gridwhistle.remote_rules import WrongRequest, ask, open_running
+    from gridwhistle.reach import NotDone, WrongRequest, ask, open_running
 
     try:
         with open_running(settings.data_dir) as client, progress("重新处理 reading again") as told:
@@ -220,9 +219,8 @@ def purge(
 @contextmanager
 def _packets(settings: Settings) -> Iterator[Packets]:
     """Ends the command with status 2 for what makes no sense, 1 for what could not be done."""
-    from gridwhistle.people import NotDone
+    from gridwhistle.reach import NotDone, WrongRequest
     from gridwhistle.refused_packets import open_packets
-    from gridwhistle.remote_rules import WrongRequest
 
     try:
         with open_packets(settings.data_dir) as packets:
@@ -234,7 +232,7 @@ def _packets(settings: Settings) -> Iterator[Packets]:
 
 
 def _time(settings: Settings, packets: Packets, text: str | None, option: str) -> int | None:
-    from gridwhistle.reach import now_of
+    from gridwhistle.times import now_of
 
     return time_given(settings, text, option, now=lambda: now_of(packets.reached, settings.clock.source))
 

@@ -40,7 +40,8 @@ def add(
     """
     settings = read_settings(config, overrides)
     given = _read_password() if password_stdin else _ask_password()
-    from gridwhistle.people import NotDone, open_people, random_password
+    from gridwhistle.people import open_people, random_password
+    from gridwhistle.reach import NotDone
 
     password = given or random_password()
     try:
@@ -62,7 +63,8 @@ def list_all(config: Config = None, overrides: Overrides = None, as_json: AsJson
     [bold]gridwhistle users list --config gridwhistle.toml[/bold]
     """
     settings = read_settings(config, overrides)
-    from gridwhistle.people import NotDone, open_people
+    from gridwhistle.people import open_people
+    from gridwhistle.reach import NotDone
 
     try:
         with open_people(settings.data_dir) as people:

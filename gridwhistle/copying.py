@@ -15,8 +15,7 @@ from devices.instants import to_iso
 from flow.backup import READINGS, RECORDS, Manifest, NotCopied, Told, back_up, restore
 from gridwhistle.backups import source_of
 from gridwhistle.data_folder import Locked, data_folder
-from gridwhistle.people import NotDone
-from gridwhistle.remote_rules import ask, open_running
+from gridwhistle.reach import NotDone, ask, open_running
 from gridwhistle.settings import Settings
 from store.readings import StoreUnavailable
 from store.readings.duckdb import DuckDBReadings

@@ -20,9 +20,7 @@ from flow.appender import Appender
 from flow.ledger_book import LedgerBook, Recount, Span, ledger_as_left, recount
 from flow.retention import count_deletions
 from gridwhistle.clock import wall
-from gridwhistle.people import NotDone
-from gridwhistle.reach import reach
-from gridwhistle.remote_rules import WrongRequest, ask
+from gridwhistle.reach import NotDone, WrongRequest, ask, reach
 from store.readings import ReadingStore, StoreUnavailable
 from store.records.devices import read_registry
 from store.records.journal import last_number

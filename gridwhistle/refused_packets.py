@@ -16,9 +16,7 @@ from alerts.roles import SERVICE, Actor, Role
 from devices.instants import to_iso
 from flow.redriving import purge
 from gridwhistle.clock import wall
-from gridwhistle.people import NotDone
-from gridwhistle.reach import reach
-from gridwhistle.remote_rules import ask
+from gridwhistle.reach import NotDone, ask, reach
 from store.records.devices import read_registry
 from store.records.refused import RefusedRow, Wanted, get_refused, list_refused
 

@@ -11,8 +11,7 @@ import httpx
 
 from devices.instants import SECOND, from_iso
 from gridwhistle.clock import wall
-from gridwhistle.people import NotDone
-from gridwhistle.remote_rules import ask
+from gridwhistle.reach import NotDone, ask
 
 POLL_S = 0.2
 # The service ends a command within a second or two of its time, unless answers may wait unread at the broker.

@@ -2,51 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import sleep
 from typing import Any, Literal
 
-import httpx
-
 from devices.instants import to_iso
-from gridwhistle.people import WRONG_TOKEN, NotDone, running
+from gridwhistle.reach import NotDone, ask, open_running
 
 POLL_S = 0.3
-# Reading a large rule book takes the service some seconds before it answers.
-PATIENCE_S = 60.0
 Told = Callable[[float], None]
 Rules = Mapping[str, str] | Literal["running"] | None
-
-
-class WrongRequest(NotDone):
-    """What was asked for makes no sense: it is the caller who must change it."""
-
-
-class WrongRules(Exception):
-    """The service will not have the rules; every mistake with file, line and column, one a line."""
-
-
-@contextmanager
-def open_running(data_dir: Path) -> Iterator[httpx.Client]:
-    """A client of the service that runs over this data folder. Raises NotDone where none does."""
-    nobody = NotDone(f"{data_dir} 没有服务在运行 no service runs over this data folder: start it with gridwhistle run")
-    try:
-        lock = (data_dir / "lock").open("r+")
-    except OSError as error:
-        raise nobody from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with running(data_dir) as client:
-                client.timeout = httpx.Timeout(PATIENCE_S)
-                yield client
-            return
-    raise nobody
 
 
 def backtest_running(
@@ -91,27 +57,6 @@ def explain_rule(data_dir: Path, *, rule: str, device: str, at: int | None) -> d
     query = {"device": device} | ({} if at is None else {"at": to_iso(at)})
     with open_running(data_dir) as client:
         return ask(client, "GET", f"/api/v1/rules/{rule}/explain", query=query)
-
-
-def ask(
-    client: httpx.Client, method: str, path: str, *, body: Mapping[str, object] | None = None,
-    query: Mapping[str, str] | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Raises NotDone with what the service says, WrongRequest for a 422, WrongRules for mistakes in rules."""
-    try:
-        answer = client.request(method, path, json=body, params=query)
-        told = answer.json()
-    except (httpx.HTTPError, json.JSONDecodeError) as error:
-        raise NotDone(f"服务没有应答 the running service did not answer: {type(error).__name__}") from error
-    if answer.is_success and isinstance(told, dict):
-        return told
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        raise NotDone(WRONG_TOKEN)
-    if mistakes := told.get("mistakes"):
-        raise WrongRules("\n".join(f"{m['file']}:{m['line']}:{m['column']}: {m['message']}" for m in mistakes))
-    fields = [f"{each['field']}: {each['zh']} {each['en']}" for each in told.get("errors") or ()]
-    refused = WrongRequest if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY else NotDone
-    raise refused("\n".join([f"{told.get('title', '')} {told.get('detail', '')}".strip(), *fields]))
 
 
 def _tried(data_dir: Path, kind: str, body: Mapping[str, object], told: Told) -> dict[str, Any]:

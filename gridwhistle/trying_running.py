@@ -20,8 +20,8 @@ from gridwhistle.backtest_plot import LINE_POINTS, Drawn
 from gridwhistle.backtest_sketch import Sketch
 from gridwhistle.cli_options import read_town_folder
 from gridwhistle.console_io import NO, give_up, progress
-from gridwhistle.people import NotDone
-from gridwhistle.remote_rules import WrongRules, ask, backtest_running, open_running, suggest_running
+from gridwhistle.reach import NotDone, WrongRules, ask, open_running
+from gridwhistle.remote_rules import backtest_running, suggest_running
 from gridwhistle.settings import DEFAULT_ZONE, Settings
 from rules.backtest import Finding
 from rules.book import RuleBook, load

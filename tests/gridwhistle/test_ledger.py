@@ -16,7 +16,7 @@ from typer.testing import Result
 
 from devices.instants import DAY, HOUR, MINUTE, from_iso, to_iso
 from flow.access import open_local_session
-from gridwhistle.reach import read_time
+from gridwhistle.times import read_time
 from store.records.database import open_records, write
 from store.records.tables import audit
 from store.records.tables import ledger as ledger_table

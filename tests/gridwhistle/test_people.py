@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from alerts.refusals import NotSignedIn
 from alerts.roles import Role
 from flow.access import sign_in
-from gridwhistle import people
+from gridwhistle import reach
 from gridwhistle.cli import app
 from gridwhistle.clock import wall
 from store.records.database import open_records
@@ -72,7 +72,7 @@ def test_the_users_are_listed(tmp_path: Path) -> None:
 def test_files_in_use_by_a_service_that_does_not_answer_are_not_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(people, "STARTING", 0)
+    monkeypatch.setattr(reach, "STARTING", 0)
     with (tmp_path / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert call(tmp_path, "add", "wu", "--role", "viewer").exit_code == 1

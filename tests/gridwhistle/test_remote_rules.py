@@ -13,8 +13,8 @@ import pytest
 
 from devices.instants import HOUR, MINUTE, to_iso
 from flow.access import open_local_session
-from gridwhistle.people import NotDone
-from gridwhistle.remote_rules import WrongRules, backtest_running, explain_alarm, explain_rule, suggest_running
+from gridwhistle.reach import NotDone, WrongRules
+from gridwhistle.remote_rules import backtest_running, explain_alarm, explain_rule, suggest_running
 from tests.api.centre import START, Centre, people
 from tests.gridwhistle.test_cli import COMMAND
 

@@ -14,7 +14,8 @@ import pytest
 
 from devices.instants import HOUR, to_iso
 from gridwhistle.clock import wall
-from gridwhistle.remote_rules import backtest_running, open_running
+from gridwhistle.reach import open_running
+from gridwhistle.remote_rules import backtest_running
 from gridwhistle.starter import write_starter
 from rules.book import load
 from tests.gridwhistle.test_cli import COMMAND, run
