@@ -20,6 +20,7 @@ from console.places import is_personal
 from console.visits import Posted, Signed, SignedVisit, is_fragment
 from devices.registry import Device, DeviceStatus
 from flow import redriving
+from flow.ledger_book import Span
 from store.records.refused import Wanted, count_refused
 
 router = APIRouter()
@@ -74,7 +75,7 @@ def intake_of(visit: SignedVisit, reason: str = "") -> Intake:
 
 def _waiting(visit: SignedVisit, device: Device) -> Waiting:
     personal = is_personal(device.kind)
-    rows = visit.installation.ledger(device=device.number)
+    counted = visit.installation.book.by_device(Span(device=device.number))
     return Waiting(
         id=device.id,
         kind=device.kind,
@@ -82,7 +83,7 @@ def _waiting(visit: SignedVisit, device: Device) -> Waiting:
         personal=personal,
         first_seen=device.first_seen,
         values=[] if personal else values_of(visit, device),
-        stored=sum(row.stored for row in rows),
+        stored=sum(sums.counts["stored"] for sums in counted.values()),
     )
 
 

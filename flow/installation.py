@@ -13,7 +13,7 @@ from alerts.roles import Actor
 from devices.registry import DeviceStatus, Registry
 from flow.backing_up import Backups
 from flow.classify import Newest
-from flow.ledger import LedgerRow, Reason
+from flow.ledger import Reason
 from flow.ledger_book import LedgerBook, Recount
 from flow.redriving import ReadAgain
 from flow.reloading import Reloaded
@@ -44,10 +44,6 @@ class LatestValues:
                 row = (self.newest.measured_at[series], self.newest.value[series], self.newest.quality[series])
                 found[metric] = (int(row[0]), float(row[1]), int(row[2]))
         return found
-
-
-class ReadLedger(Protocol):
-    def __call__(self, *, device: int | None = None, start: int = 0, end: int | None = None) -> list[LedgerRow]: ...
 
 
 class AskEngine(Protocol):
@@ -83,7 +79,6 @@ class Installation:
     ask_engine: AskEngine
     rulebook: Callable[[], RuleBook]
     latest: Callable[[], LatestValues]
-    ledger: ReadLedger
     session_span: int
     ledger_sums: Callable[[], Mapping[str, int]]
     ledger_reasons: Callable[[], Mapping[Reason, int]]

@@ -218,57 +218,6 @@ class Ledger:
         self._hours.clear()
         self.folded_through = through
 
-    def totals(self, tx: Connection, device: int | None = None) -> dict[str, int]:
-        """Sums of every column, over the table and what is not folded yet."""
-        total = dict.fromkeys(COLUMNS, 0)
-        for row in self.rows(tx, device=device):
-            for name in COLUMNS:
-                total[name] += getattr(row, name)
-        return total
-
-    def rows(
-        self, tx: Connection, *, device: int | None = None, start: int = 0, end: int | None = None
-    ) -> list[LedgerRow]:
-        """By hour, then device; the hours from that of `start` to before `end`."""
-        first = start // HOUR * HOUR
-        counts: dict[tuple[int, int], list[int]] = {}
-        reasons: dict[tuple[int, int], dict[Reason, int]] = {}
-
-        def wanted(hour: int, number: int) -> bool:
-            return hour >= first and (end is None or hour < end) and (device is None or number == device)
-
-        where = ledger.c.hour >= first, ledger_reasons.c.hour >= first
-        queries = select(ledger).where(where[0]), select(ledger_reasons).where(where[1])
-        if device is not None:
-            queries = (
-                queries[0].where(ledger.c.device == device),
-                queries[1].where(ledger_reasons.c.device == device),
-            )
-        for row in tx.execute(queries[0]).mappings():
-            if wanted(row["hour"], row["device"]):
-                counts[row["hour"], row["device"]] = [row[name] for name in COLUMNS]
-        for row in tx.execute(queries[1]).mappings():
-            if wanted(row["hour"], row["device"]):
-                told = reasons.setdefault((row["hour"], row["device"]), {})
-                told[row["outcome"], row["reason"]] = row["count"]
-        for hour, number, more in self.pending(device):
-            if wanted(hour, number):
-                before = counts.get((hour, number)) or [0] * len(COLUMNS)
-                counts[hour, number] = [a + b for a, b in zip(before, more, strict=True)]
-        for hour, number, reason, n in self.pending_reasons():
-            if wanted(hour, number):
-                told = reasons.setdefault((hour, number), {})
-                told[reason] = told.get(reason, 0) + n
-        return [
-            LedgerRow(
-                device=number,
-                hour=hour,
-                reasons={reason: n for reason, n in reasons.get((hour, number), {}).items() if n},
-                **dict(zip(COLUMNS, found, strict=True)),
-            )
-            for (hour, number), found in sorted(counts.items())
-        ]
-
     def stored(self, tx: Connection) -> dict[int, int]:
         """Stored - deleted by device."""
         c = ledger.c

@@ -190,7 +190,6 @@ class Service:
             reload=self.reload,
             rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest),
-            ledger=self.read_ledger,
             ledger_sums=memory.ledger.running,
             session_span=settings.sessions.hours * HOUR,
             ask_engine=lambda look: self.centre.ask(lambda: look(memory.engine)),
@@ -422,10 +421,6 @@ class Service:
         for warning in found:
             log.warning("%s", warning)
         return found
-
-    def read_ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None):  # type: ignore[no-untyped-def]
-        with self.records.connect() as tx:
-            return self.settler.memory.ledger.rows(tx, device=device, start=start, end=end)
 
     def health(self) -> Health:
         subscriber, storage = self.subscriber, self.centre.storage

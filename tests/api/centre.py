@@ -31,7 +31,6 @@ from flow import access
 from flow.backing_up import Backups
 from flow.backup import Manifest, Source, Stopping, Told, back_up
 from flow.installation import Installation, LatestValues
-from flow.ledger import LedgerRow
 from flow.ledger_book import LedgerBook, Recount, recount
 from flow.memory import Limits
 from flow.reloading import Reloaded, wrong_rules
@@ -142,7 +141,7 @@ class Centre:
             },
             set_device_status=self._set_status, declare=self._declare, reload=self._reload,
             rulebook=lambda: self.settler.book,
-            latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
+            latest=lambda: LatestValues(memory.registry, memory.newest),
             ledger_sums=memory.ledger.running, ledger_reasons=memory.ledger.running_reasons,
             book=LedgerBook(self.records, memory.ledger), verify_ledger=self._verify,
             read_again=Rereader(
@@ -191,10 +190,6 @@ class Centre:
         memory = self.settler.memory
         count = partial(recount, self.records, memory.ledger, self.readings, memory.registry, self.settler.appender)
         return await asyncio.to_thread(count)
-
-    def _ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None) -> list[LedgerRow]:
-        with self.records.connect() as tx:
-            return self.settler.memory.ledger.rows(tx, device=device, start=start, end=end)
 
     def send(self, device: str, body: Any, *, channel: str = "readings", kind: str = "pump_station") -> None:
         """One message, settled at once and in the readings store when this returns."""

@@ -26,7 +26,6 @@ from devices.registry import DeviceStatus
 from devices.town import read_town
 from flow import access
 from flow.installation import Installation, LatestValues
-from flow.ledger import LedgerRow
 from flow.ledger_book import LedgerBook, Recount, recount
 from flow.memory import Limits
 from flow.reloading import Reloaded, wrong_rules
@@ -171,7 +170,7 @@ class Township:
             wall=lambda: self.now, hub=self.hub, zone=ZoneInfo(town.zone), site_name=(town.name.zh, town.name.en),
             health=dict, set_device_status=self._set_status, declare=self._declare, reload=self._reload,
             rulebook=lambda: self.settler.book,
-            latest=lambda: LatestValues(memory.registry, memory.newest), ledger=self._ledger,
+            latest=lambda: LatestValues(memory.registry, memory.newest),
             ledger_sums=memory.ledger.running, ledger_reasons=memory.ledger.running_reasons,
             book=LedgerBook(self.records, memory.ledger), verify_ledger=self._verify,
             read_again=Rereader(
@@ -246,10 +245,6 @@ class Township:
         memory = self.settler.memory
         count = partial(recount, self.records, memory.ledger, self.readings, memory.registry, self.settler.appender)
         return await asyncio.to_thread(count)
-
-    def _ledger(self, *, device: int | None = None, start: int = 0, end: int | None = None) -> list[LedgerRow]:
-        with self.records.connect() as tx:
-            return self.settler.memory.ledger.rows(tx, device=device, start=start, end=end)
 
     # --- what happens in the town -------------------------------------------------------------------------------------
     def send(

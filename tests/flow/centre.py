@@ -13,7 +13,8 @@ from sqlalchemy import Engine, select
 from devices.faults import ClockLimits
 from devices.instants import DAY, MINUTE
 from devices.town import Town, read_town
-from flow.ledger import COLUMNS, WITH_REASONS
+from flow.ledger import COLUMNS, WITH_REASONS, LedgerRow
+from flow.ledger_book import LedgerBook, Span
 from flow.memory import Limits
 from flow.readings import Settler
 from flow.start import start_settler
@@ -101,10 +102,12 @@ class SmallCentre:
         self.send(device, {"at": at // 1000, "level_inside": value}, **how)
         self.settle()
 
+    def ledger_rows(self, device: int | None = None) -> list[LedgerRow]:
+        return LedgerBook(self.records, self.settler.memory.ledger).page(Span(device=device), limit=100_000)
+
     def ledger(self) -> dict[str, int]:
         """Totals that are not zero, but for what the rules saw; its sums are checked at every look."""
-        with self.records.connect() as tx:
-            rows = self.settler.memory.ledger.rows(tx)
+        rows = self.ledger_rows()
         for row in rows:
             assert row.received == row.stored + row.duplicate + row.replaced + row.refused
             assert row.evaluated <= row.stored

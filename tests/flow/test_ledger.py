@@ -45,8 +45,7 @@ def centre(tmp_path: Path) -> Iterator[SmallCentre]:
 
 def rows(centre: SmallCentre, device: str = "") -> list[LedgerRow]:
     known = centre.settler.memory.registry.get(device)
-    with centre.records.connect() as tx:
-        return centre.settler.memory.ledger.rows(tx, device=known.number if known else None)
+    return centre.ledger_rows(known.number if known else None)
 
 
 def agree(centre: SmallCentre) -> None:
