@@ -8,12 +8,10 @@ only where none of what it reads was judged in the meantime. Its own thread: nob
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, Engine, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
 
 from devices.instants import DAY, MINUTE, SECOND
 from devices.registry import EVENT, Device, Registry
@@ -21,13 +19,14 @@ from flow.alarms import record_found
 from flow.history import Sources, choose, expected_readings
 from flow.holes import MISSED, Hole
 from flow.reach import reach
+from flow.regularly import Regularly
 from rules.backtest import Backtest
 from rules.book import RuleBook
 from rules.calendar import Site
 from rules.outcome import Edge, Transition
 from rules.rule import Rule
 from rules.suppression import asks_absence
-from store.readings import ReadingStore, StoreUnavailable
+from store.readings import ReadingStore
 from store.records.database import write
 from store.records.declarations import read_declared
 from store.records.devices import grids_under
@@ -133,32 +132,16 @@ class Filler:
         return [each for each in _occurrences(told) if each[0].since >= start and each[-1].at <= end]
 
 
-class FillingThread:
-    """Looks every LOOK_EVERY_S; `now` is the rule clock, `found` is called after a commit that added something."""
+def filling_thread(filler: Filler, *, now: Callable[[], int], found: Callable[[], None]) -> Regularly:
+    """`now` is the rule clock, `found` is called after a commit that added something. What a look could not see for
+    an error is still marked."""
 
-    def __init__(self, filler: Filler, *, now: Callable[[], int], found: Callable[[], None]) -> None:
-        self._filler, self._now, self._found = filler, now, found
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="filling", daemon=True)
+    def look() -> float:
+        if filler.look(now()):
+            found()
+        return LOOK_EVERY_S
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout: float) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
-
-    def _run(self) -> None:
-        while not self._stopping.wait(LOOK_EVERY_S):
-            try:
-                if self._filler.look(self._now()):
-                    self._found()
-            except (SQLAlchemyError, StoreUnavailable) as error:
-                # The mark is still there: it is looked at when the stores are back.
-                log.warning("holes cannot be looked at now: %s", error)
-            except Exception:
-                log.exception("looking at a hole failed")
+    return Regularly("filling", look, LOOK_EVERY_S)
 
 
 def _may_ask(rule: Rule) -> bool:

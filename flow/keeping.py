@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
-
+from flow.regularly import Regularly
 from flow.retention import Retention
 from store.readings import ReadingStore, StoreUnavailable
 
@@ -25,30 +24,20 @@ PATIENCE_S = 5.0
 T = TypeVar("T")
 
 
-class KeepingThread:
+class KeepingThread(Regularly):
     """`now` is the rule clock; 0 while it has not spoken."""
 
     def __init__(
         self, readings: ReadingStore, retention: Retention, *, now: Callable[[], int], wall: Callable[[], int]
     ) -> None:
+        super().__init__("keeping", self._keep_up, LOOK_EVERY_S)
         self._readings = readings
         self._retention = retention
         self._now = now
         self._wall = wall
-        self._stopping = threading.Event()
         self._turn = threading.Lock()
         self._awaited = threading.Event()
-        self._held = threading.Event()
         self._due = time.monotonic() + FIRST_RETENTION_S
-        self._thread = threading.Thread(target=self._run, name="keeping", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self, timeout: float) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout)
 
     @contextmanager
     def still(self) -> Iterator[None]:
@@ -70,22 +59,14 @@ class KeepingThread:
         with self.still():
             return act()
 
-    def _run(self) -> None:
-        pause = LOOK_EVERY_S
-        while not self._stopping.wait(pause):
-            pause = LOOK_EVERY_S
-            try:
-                with self._turn:
-                    pause = self._keep()
-            except (SQLAlchemyError, StoreUnavailable) as error:
-                log.warning("the stores cannot be kept up now: %s", error)
-            except Exception:
-                log.exception("upkeep failed")
+    def _keep_up(self) -> float:
+        with self._turn:
+            return self._keep()
 
     def _keep(self) -> float:
         """One piece; how long to rest. Half of the time at most it works: the core belongs to what arrives."""
         now, begun = self._now(), time.monotonic()
-        if not now or self._held.is_set():
+        if not now:
             return LOOK_EVERY_S
         if self._readings.upkeep(now):
             return time.monotonic() - begun
@@ -97,4 +78,4 @@ class KeepingThread:
         return LOOK_EVERY_S
 
     def _pressed(self) -> bool:
-        return self._stopping.is_set() or self._awaited.is_set() or self._held.is_set()
+        return self.stopping or self._awaited.is_set()

@@ -38,7 +38,7 @@ def run(
     [bold]GRIDWHISTLE_HTTP__PORT=8090 gridwhistle run --embedded-broker[/bold]
     """
     settings = read_settings(config, overrides)
-    from gridwhistle import service
+    from gridwhistle import process
     from gridwhistle.broker import BrokerFailed
     from gridwhistle.logs import start_logging
     from notify.channels import ChannelError
@@ -46,7 +46,7 @@ def run(
     start_logging(settings.log)
     status = OK
     try:
-        status = service.run(settings, embedded_broker=embedded_broker)
+        status = process.run(settings, embedded_broker=embedded_broker)
     except* (ChannelError, BrokerFailed) as errors:
         status = _told(errors)
     except* OSError as errors:

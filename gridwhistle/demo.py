@@ -27,7 +27,9 @@ from flow.access import add_user
 from flow.service_alarms import INSTALLATION
 from gridwhistle.broker import BrokerFailed
 from gridwhistle.clock import wall
-from gridwhistle.service import Service, open_service, read_the_town
+from gridwhistle.folders import town_in
+from gridwhistle.process import open_service
+from gridwhistle.service import Service
 from gridwhistle.settings import Admin, Clock, ClockSource, Http, Settings
 from simulator.scenarios import SCENARIOS
 from simulator.township import Published, simulate
@@ -94,7 +96,7 @@ def free_or(port: int) -> int:
 async def _play(
     settings: Settings, password: str, *, lasts: int | None, scenario: str, seed: int, speed: float
 ) -> dict[str, Any]:
-    town = read_the_town(settings)
+    town = town_in(settings.town)
     assert town is not None
     async with open_service(settings, embedded_broker=True) as service:
         _add_people(service.records, password)

@@ -11,10 +11,10 @@ from pathlib import Path
 from devices.documents import DocumentError
 from devices.instants import DAY, SECOND
 from devices.kinds import KINDS
-from devices.town import Town, read_town
+from devices.town import Town
 from gridwhistle.clock import wall
 from gridwhistle.findings import Finding, fail, ok, warn
-from gridwhistle.folders import read_town_files
+from gridwhistle.folders import town_in
 from gridwhistle.settings import Settings
 
 MB = 1024 * 1024
@@ -114,7 +114,7 @@ def kept(room: int, span: int | None, town: Town | None) -> list[Finding]:
 def _town(settings: Settings) -> Town | None:
     """None where there is none, or it has mistakes, which are told elsewhere."""
     try:
-        return None if settings.town is None else read_town(read_town_files(settings.town))
+        return town_in(settings.town)
     except (OSError, UnicodeDecodeError, DocumentError):
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from devices.documents import DocumentError, Mistake
+from devices.town import Town, read_town
 
 TOWN_FILES = ("town.yaml", "grids.geojson", "devices.yaml", "calendar.yaml", "categories.yaml")
 
@@ -25,6 +26,11 @@ def read_rule_files(place: Path | None) -> dict[str, str]:
 def read_town_files(folder: Path) -> dict[str, str]:
     """Raises DocumentError for a file that is not UTF-8, OSError."""
     return {name: _text(folder / name, name) for name in TOWN_FILES if (folder / name).is_file()}
+
+
+def town_in(folder: Path | None) -> Town | None:
+    """Raises DocumentError with every mistake, OSError."""
+    return None if folder is None else read_town(read_town_files(folder))
 
 
 def _text(path: Path, name: str) -> str:

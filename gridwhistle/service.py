@@ -12,14 +12,12 @@ import gc
 import json
 import logging
 import os
-import signal
 import socket
 import ssl
-import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
@@ -31,54 +29,50 @@ from sqlalchemy.exc import SQLAlchemyError
 
 import api.app
 import console
-from alerts.refusals import Conflict, WrongDocument
-from alerts.roles import SERVICE, Actor
-from devices.documents import DocumentError, Mistake
+from alerts.roles import Actor
 from devices.faults import ClockLimits
 from devices.instants import HOUR, SECOND
 from devices.names import clock_topic
 from devices.registry import DeviceStatus
-from devices.town import Town, read_town
+from devices.town import Town
 from flow.access import ensure_admin, open_local_session
 from flow.backing_up import Backups
 from flow.backup import Manifest, Stopping, Told, back_up, held
-from flow.filling import Filler, FillingThread
-from flow.installation import Health, Installation, LatestValues
+from flow.filling import Filler, filling_thread
+from flow.installation import Installation, LatestValues
 from flow.keeping import KeepingThread
-from flow.ledger_book import LedgerBook, recount
+from flow.ledger_book import LedgerBook, Recount, recount
 from flow.memory import Limits
 from flow.readings import Settler
-from flow.reloading import Reloaded, wrong_rules
+from flow.regularly import Regularly
 from flow.retention import Retention
 from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
-from gridwhistle.across import warnings
 from gridwhistle.allocator import give_back
 from gridwhistle.backups import source_of
 from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
 from gridwhistle.clock import DataClock, SteadyClock, wall
 from gridwhistle.commanding import Commander
-from gridwhistle.data_folder import Locked, data_folder
-from gridwhistle.folders import read_rule_files, read_town_files
+from gridwhistle.folders import read_town_files, town_in
+from gridwhistle.health import health
 from gridwhistle.keeping import keep_of
 from gridwhistle.rereading import Rereader
+from gridwhistle.rule_files import RuleFiles, read_book
 from gridwhistle.settings import ClockSource, Settings
-from gridwhistle.site import calendar_of, read_site, remarks
+from gridwhistle.site import read_site
 from gridwhistle.storage import first_line
 from ingest.decoder import Decoder
 from ingest.flood import Flood
 from ingest.link import Options
-from ingest.subscriber import Address, Flush, SessionTaken, Subscriber
+from ingest.subscriber import Address, Flush, Subscriber
 from notify.channels import open_channels
 from notify.worker import Worker
-from rules.book import RuleBook, load
-from rules.calendar import EMPTY, Calendar
-from store.readings import StoreUnavailable
+from rules.book import RuleBook
 from store.readings.duckdb import DuckDBReadings
-from store.records.categories import catalogue, put_categories
-from store.records.database import UnusableRecords, migrate, open_records, write
+from store.records.categories import put_categories
+from store.records.database import migrate, open_records, write
 from store.records.tables import occurrences
 
 log = logging.getLogger("gridwhistle.service")
@@ -104,18 +98,20 @@ class Service:
         self.heard_clock: Callable[[], int] = self.data_clock.now if self.data_clock else self.steady.now
         self.url = ""
         self.admin_password: str | None = None
+        self.clock_limits = ClockLimits(settings.clock.max_ahead, settings.clock.max_behind)
         self.records: Engine
+        self.readings: DuckDBReadings
         self.settler: Settler
         self.centre: SettlingCentre
         self.subscriber: Subscriber
         self.decoder: Decoder
         self.hub: Hub
         self.installation: Installation
-        self.filling: FillingThread
+        self.filling: Regularly
         self.keeping: KeepingThread
         self.commander: Commander
         self.backups: Backups
-        self._town: Town | None = None
+        self.rule_files: RuleFiles
         self._outbox_wake = asyncio.Event()
         self._down_since: float | None = None
         self._jumps = 0
@@ -127,67 +123,103 @@ class Service:
     def build(self, stack: AsyncExitStack) -> None:
         """Open the stores and make every part; nothing talks to the network yet."""
         settings = self.settings
-        book, town = read_book(settings), read_the_town(settings)
+        book, town = read_book(settings), town_in(settings.town)
         files = read_town_files(settings.town) if settings.town else {}
-        site = read_site(settings.site.zone, town, files)
+        self._open_stores(stack, files)
+        self._make_settling(stack, book, town, files)
+        self._make_link(town)
+        self._make_upkeep()
+        self.rule_files = RuleFiles(settings, self.settler, self.records, town, self.centre.run, self.now)
+        self.rule_files.warn(book)
+        self._make_installation(town)
+        stack.callback(self.installation.trials.close)
+
+    def _open_stores(self, stack: AsyncExitStack, files: Mapping[str, str]) -> None:
+        settings = self.settings
         path = settings.data_dir / "records.sqlite"
         migrate(path)
         self.records = open_records(path)
         stack.callback(self.records.dispose)
         with write(self.records) as tx:
             put_categories(tx, files.get("categories.yaml"), watch_us=settings.orders.watch)
-        readings = DuckDBReadings(settings.data_dir / "readings.duckdb")
-        stack.callback(_within, STORE_S, readings.close)
+        self.readings = DuckDBReadings(settings.data_dir / "readings.duckdb")
+        stack.callback(_within, STORE_S, self.readings.close)
         password = settings.admin.password
         self.admin_password = ensure_admin(self.records, wall(), password.get_secret_value() if password else None)
-        limits = Limits(
-            ClockLimits(settings.clock.max_ahead, settings.clock.max_behind),
-            settings.journal.max_mb * 1024 * 1024,
-            settings.ingest.receive_maximum,
+
+    def _make_settling(
+        self, stack: AsyncExitStack, book: RuleBook, town: Town | None, files: Mapping[str, str]
+    ) -> None:
+        settings = self.settings
+        limits = Limits(self.clock_limits, settings.journal.max_mb * 1024 * 1024, settings.ingest.receive_maximum)
+        self.settler = start_settler(
+            self.records,
+            self.readings,
+            book=book,
+            town=town,
+            limits=limits,
+            now=None if self.data_clock else self.steady.now(),
+            site=read_site(settings.site.zone, town, files),
         )
-        now = None if self.data_clock else self.steady.now()
-        self.settler = start_settler(self.records, readings, book=book, town=town, limits=limits, now=now, site=site)
         self.settler.wall = wall
-        memory = self.settler.memory
-        if self.data_clock and memory.now:
-            self.data_clock.set(memory.now)
         stack.callback(self.settler.appender.stop, STORE_S)
+        memory, clock = self.settler.memory, self.data_clock
+        if clock and memory.now:
+            clock.set(memory.now)
         self.hub = Hub(self.records, self.now, registry=memory.registry, latest=lambda: memory.newest)
-        clock = self.data_clock
         self.centre = SettlingCentre(
             self.settler, poke=self.poke, now=self.now, told=(lambda: clock.started) if clock else (lambda: True)
         )
         self.centre.remember_standing(_standing_of_installation(self.records))
+
+    def _make_link(self, town: Town | None) -> None:
+        settings = self.settings
         self.decoder = Decoder(
-            memory.registry,
+            self.settler.memory.registry,
             unknown=settings.unknown_devices,
             now=self.heard_clock,
             first_arrival=self.settler.first_arrival,
-            clock=limits.clock,
+            clock=self.clock_limits,
             flood=self._flood(),
         )
         self.subscriber = self._subscriber(town)
-        for remark in remarks(book, site, self.now()):
-            log.warning("%s", remark)
         self.commander = Commander(
             self.records, self.subscriber.publish, wall=wall, drained=lambda: self.subscriber.drained, poke=self.poke
         )
+
+    def _make_upkeep(self) -> None:
+        """What goes on beside the path of a reading, each in a thread of its own."""
+        registry, appender = self.settler.memory.registry, self.settler.appender
+        filler = Filler(
+            self.records,
+            self.readings,
+            registry,
+            book=lambda: self.settler.book,
+            site=lambda: self.settler.memory.engine.site,
+            drained=appender.drain,
+        )
+        self.filling = filling_thread(filler, now=self.now, found=self.poke)
+        keep = keep_of(self.settings)
+        retention = Retention(self.records, self.readings, registry, keep, appender.corrections.extend)
+        self.keeping = KeepingThread(self.readings, retention, now=self.heard_clock, wall=wall)
         self.backups = Backups(self._back_up, self.records, wall)
-        self._town = town
-        self._warn(book)
+
+    def _make_installation(self, town: Town | None) -> None:
+        """What pages and API may ask and do."""
+        memory, settings = self.settler.memory, self.settings
         self.installation = Installation(
             records=self.records,
-            readings=readings,
+            readings=self.readings,
             registry=memory.registry,
             now=self.now,
             wall=wall,
             hub=self.hub,
-            zone=ZoneInfo(site.zone),
+            zone=ZoneInfo(memory.engine.site.zone),
             site_name=(town.name.zh, town.name.en or town.name.zh) if town else ("吹哨", "Gridwhistle"),
-            health=self.health,
+            health=lambda: health(self.subscriber, self.centre.storage, self.settler.appender, self.records),
             set_device_status=self.set_device_status,
             declare=self.declare,
-            reload=self.reload,
+            reload=self.rule_files.reload,
             rulebook=lambda: self.settler.book,
             latest=lambda: LatestValues(memory.registry, memory.newest),
             ledger_sums=memory.ledger.running,
@@ -195,26 +227,12 @@ class Service:
             ask_engine=lambda look: self.centre.ask(lambda: look(memory.engine)),
             ledger_reasons=memory.ledger.running_reasons,
             book=LedgerBook(self.records, memory.ledger),
-            verify_ledger=lambda: self.centre.run(
-                lambda: self.keeping.paused(
-                    lambda: recount(self.records, memory.ledger, readings, memory.registry, self.settler.appender)
-                )
-            ),
-            read_again=self._rereader(limits.clock),
+            verify_ledger=self.verify_ledger,
+            read_again=self._rereader(),
             command_asked=self.commander.wake,
             backups=self.backups,
             site=lambda: memory.engine.site,
         )
-        stack.callback(self.installation.trials.close)
-        filler = Filler(
-            self.records, readings, memory.registry, lambda: self.settler.book, lambda: memory.engine.site,
-            self.settler.appender.drain,
-        )  # fmt: skip
-        self.filling = FillingThread(filler, now=self.now, found=self.poke)
-        retention = Retention(
-            self.records, readings, memory.registry, keep_of(settings), self.settler.appender.corrections.extend
-        )
-        self.keeping = KeepingThread(readings, retention, now=self.heard_clock, wall=wall)
 
     def _back_up(self, folder: Path, told: Told, stopping: Stopping) -> Manifest:
         """In the thread of the backup."""
@@ -224,7 +242,7 @@ class Service:
             with held(self.settler, self.centre.ask), self.keeping.still():
                 yield
 
-        source = source_of(self.settings, self.installation.readings, still)
+        source = source_of(self.settings, self.readings, still)
         return back_up(folder, source, told, stopping)
 
     def _flood(self) -> Flood | None:
@@ -233,13 +251,13 @@ class Service:
         most = None if self.data_clock else ingest.max_messages_per_s
         return None if most is None else Flood(most, ingest.burst_s)
 
-    def _rereader(self, clock: ClockLimits) -> Rereader:
+    def _rereader(self) -> Rereader:
         decoder = Decoder(
             self.settler.memory.registry,
             unknown=self.settings.unknown_devices,
             now=self.heard_clock,
             first_arrival=lambda _id, _digest: None,
-            clock=clock,
+            clock=self.clock_limits,
         )
         return Rereader(decoder, self.settler, run=self.centre.run, now=self.now, met=self.decoder.forget_routes)
 
@@ -386,69 +404,14 @@ class Service:
         await self.centre.run(lambda: self.settler.set_status(device_id, status, self.now(), actor))
         self.decoder.forget_routes()
 
+    async def verify_ledger(self) -> Recount:
+        """Counted in the settling thread, while nothing is deleted."""
+        memory, appender = self.settler.memory, self.settler.appender
+        count = partial(recount, self.records, memory.ledger, self.readings, memory.registry, appender)
+        return await self.centre.run(lambda: self.keeping.paused(count))
+
     async def declare(self, act: Callable[[Connection, int], T]) -> T:
         return await self.centre.run(lambda: self.settler.declare(act, self.now()))
-
-    async def reload(self, actor: Actor) -> Reloaded:
-        """The rule files as they are now, all or none. Raises NotAllowed, WrongDocument, Conflict."""
-        actor.require("rules.reload")
-        return await self._take_rules(actor.name)
-
-    async def _take_rules(self, by: str) -> Reloaded:
-        try:
-            book = await asyncio.to_thread(read_book, self.settings)
-            calendar = await asyncio.to_thread(self._read_calendar)
-        except DocumentError as error:
-            raise wrong_rules(error) from error
-        except OSError as error:
-            zh, en = f"规则文件无法读取：{error}", f"the rule files cannot be read: {error}"
-            raise Conflict("rules_unreadable", zh, en) from error
-        site = replace(self.installation.site(), calendar=calendar)
-        changed = await self.centre.run(lambda: self.settler.reload(book, self.now(), by, site))
-        log.info("rules reloaded: %d, of which afresh: %s", len(book.rules), ", ".join(changed.afresh) or "none")
-        for remark in remarks(book, site, self.now()):
-            log.warning("%s", remark)
-        return replace(changed, warnings=await asyncio.to_thread(self._warn, book))
-
-    def _read_calendar(self) -> Calendar:
-        """Raises DocumentError, OSError."""
-        return calendar_of(read_town_files(self.settings.town)) if self.settings.town else EMPTY
-
-    def _warn(self, book: RuleBook) -> tuple[Mistake, ...]:
-        """Logged: what is wrong between these rules and the town that runs."""
-        with self.records.connect() as tx:
-            found = warnings(book, self._town, catalogue(tx))
-        for warning in found:
-            log.warning("%s", warning)
-        return found
-
-    def health(self) -> Health:
-        subscriber, storage = self.subscriber, self.centre.storage
-        sql, store = storage.sql_trouble(), storage.store_trouble()
-        lag, linked = self.settler.appender.lag(), subscriber.up and (sql is not None or not subscriber.trouble)
-        return {
-            "broker": {
-                "ok": linked,
-                "detail": "connected" if linked else subscriber.trouble,
-                "lag_s": round(subscriber.lag_s, 3),
-            },
-            "sql": self._sql_health() if sql is None else {"ok": False, "detail": sql},
-            "store": {"ok": store is None, "detail": store or "appending"},
-            "journal": {"ok": lag < FAR_BEHIND, "detail": f"{lag} entries wait for the store", "lag_entries": lag},
-        }
-
-    def _sql_health(self) -> dict[str, object]:
-        try:
-            with self.records.connect() as tx:
-                tx.execute(select(1))
-        except SQLAlchemyError as error:
-            return {"ok": False, "detail": first_line(error)}
-        return {"ok": True, "detail": "answers"}
-
-    def reload_rules(self) -> None:
-        """SIGHUP: take the rule files as they are now; a mistake in them leaves the running rules."""
-        task = asyncio.ensure_future(self._take_rules(SERVICE))
-        task.add_done_callback(_tell_reloaded)
 
     def _write_api_file(self) -> None:
         """Where the command line finds us; the token's file is readable by its owner alone."""
@@ -460,22 +423,11 @@ class Service:
         (folder / "api.json").write_text(json.dumps({"url": self.url, "token_file": token.name}))
 
 
-def _tell_reloaded(done: asyncio.Future[Reloaded]) -> None:
-    error = done.exception()
-    if isinstance(error, WrongDocument):
-        log.error("the rules were not reloaded: %s", "\n".join(map(str, error.mistakes)))
-    elif error is not None:
-        log.error("the rules were not reloaded", exc_info=error)
-
-
 def _within(seconds: float, close: Callable[[], None]) -> None:
     """What hangs does not keep the process from ending."""
     closing = threading.Thread(target=close, name="closing", daemon=True)
     closing.start()
     closing.join(seconds)
-
-
-FAR_BEHIND = 1_000
 
 
 class _Server(uvicorn.Server):
@@ -484,62 +436,6 @@ class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
-
-
-def read_book(settings: Settings) -> RuleBook:
-    """Raises DocumentError with every mistake, OSError."""
-    return load(read_rule_files(settings.rules))
-
-
-def read_the_town(settings: Settings) -> Town | None:
-    """Raises DocumentError with every mistake, OSError."""
-    return read_town(read_town_files(settings.town)) if settings.town else None
-
-
-@asynccontextmanager
-async def open_service(settings: Settings, *, embedded_broker: bool) -> AsyncIterator[Service]:
-    """Raises Locked, DocumentError, OSError, StoreUnavailable, UnusableRecords; closes everything at the end."""
-    async with AsyncExitStack() as stack:
-        stack.enter_context(data_folder(settings.data_dir))
-        broker = None
-        if embedded_broker:
-            broker = await stack.enter_async_context(BrokerChild(settings.data_dir))
-            print(broker.warning or f"MQTT 服务器 broker {broker.url}", file=sys.stderr)
-        service = Service(settings, broker)
-        service.build(stack)
-        yield service
-
-
-def run(settings: Settings, *, embedded_broker: bool) -> int:
-    """The service until SIGTERM or SIGINT; the exit status."""
-    # While one thread decodes without pause, the settling thread waits this long for the interpreter after every
-    # statement of SQL it makes; Python's own 5 ms costs a tenth of the throughput, much less would cost it in switches.
-    sys.setswitchinterval(0.001)
-    return asyncio.run(_run(settings, embedded_broker))
-
-
-async def _run(settings: Settings, embedded_broker: bool) -> int:
-    loop, status = asyncio.get_running_loop(), 0
-    try:
-        async with open_service(settings, embedded_broker=embedded_broker) as service:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, service.stopping.set)
-            loop.add_signal_handler(signal.SIGHUP, service.reload_rules)
-            if service.admin_password:
-                print(f"首次启动：用户 admin，密码 {service.admin_password}（只显示这一次）", file=sys.stderr)
-                print(f"First start: user admin, password {service.admin_password} (shown once)", file=sys.stderr)
-            await service.run(lambda: print(f"ready {service.url}", flush=True))
-    except* (Locked, DocumentError, StoreUnavailable, UnusableRecords) as errors:
-        status = _say(errors, 2)
-    except* (SessionTaken, BrokerFailed) as errors:
-        status = _say(errors, 1)
-    return status
-
-
-def _say(errors: BaseExceptionGroup[BaseException], status: int) -> int:
-    for error in errors.exceptions:
-        print(error, file=sys.stderr)
-    return status
 
 
 def _standing_of_installation(records: Engine) -> dict[str, int]:

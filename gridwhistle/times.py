@@ -9,9 +9,8 @@ import httpx
 from sqlalchemy import Engine, func, select
 
 from devices.instants import HOUR, MAX_INSTANT, MIN_INSTANT, from_datetime, from_iso, parse_duration
-from devices.town import read_town
 from gridwhistle.clock import wall
-from gridwhistle.folders import read_town_files
+from gridwhistle.folders import town_in
 from gridwhistle.reach import ask
 from gridwhistle.settings import ClockSource, Settings
 from gridwhistle.site import read_site
@@ -48,5 +47,5 @@ def zone_of(settings: Settings) -> ZoneInfo:
     """The site's zone. Raises DocumentError, OSError for a town that cannot be read."""
     if settings.site.zone is not None:
         return ZoneInfo(settings.site.zone)
-    town = None if settings.town is None else read_town(read_town_files(settings.town))
+    town = town_in(settings.town)
     return ZoneInfo(read_site(None, town, {}).zone)

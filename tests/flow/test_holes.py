@@ -14,7 +14,7 @@ from sqlalchemy import Table, select
 from devices.instants import MINUTE
 from devices.registry import Device, Registry
 from flow.classify import steps_of
-from flow.filling import QUIET, Filler, FillingThread
+from flow.filling import QUIET, Filler, filling_thread
 from flow.holes import KEPT, MOST_OF_A_SERIES, Holes
 from rules.calendar import Site
 from store.records.tables import alarm_history, alarms, holes, occurrences, orders, outbox
@@ -391,7 +391,7 @@ def test_the_thread_looks_by_itself_and_stops(centre: SmallCentre, monkeypatch: 
     live(centre)
     send_late(centre)
     told = threading.Event()
-    thread = FillingThread(filler(centre), now=lambda: centre.now + QUIET, found=told.set)
+    thread = filling_thread(filler(centre), now=lambda: centre.now + QUIET, found=told.set)
     thread.start()
     assert told.wait(20)
     thread.stop(5)
