@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import httpx
@@ -117,7 +117,7 @@ def test_a_device_that_floods_is_limited_and_the_quiet_ones_are_heard_at_once(
         heard = quiet.finish()
         poured = flood.finish()
     wanted = Counter(message.device for message in heard)
-    wait_for(lambda: sum(by_device(service, "stored")[device] for device in wanted) >= 2 * len(heard), 30)
+    wait_for(lambda: stored_of(service, wanted) >= 2 * len(heard), 30)
     wait_for(lambda: by_device(service, "received")["flooder"] >= len(poured), 30)
     stored, refused = by_device(service, "stored"), by_device(service, "refused")
     print(f"\nflood of {len(poured)}: stored {stored['flooder']}, refused {refused['flooder']}; "
@@ -141,6 +141,11 @@ def delay(service: Service, probe: Load) -> float:
         if any(item["metric"] == "temperature" and item["value"] == wanted.values[0] for item in items):
             return time.monotonic() - began
         assert time.monotonic() - began < 20, "never heard"
+
+
+def stored_of(service: Service, devices: Iterable[str]) -> int:
+    stored = by_device(service, "stored")
+    return sum(stored[device] for device in devices)
 
 
 def by_device(service: Service, column: str) -> Counter[str]:
