@@ -232,7 +232,7 @@ def ordered(told: Iterable[Told]) -> list[Told]:
     return sorted(told, key=lambda t: (t.rule, t.subject))
 
 
-def same_as_oracle(stream: Stream, cuts: Iterable[int], town: Town) -> None:
+def assert_same_as_oracle(stream: Stream, cuts: Iterable[int], town: Town) -> None:
     told, standing = by_oracle(stream, town)
     live = Live(town)
     live.run(stream, sorted(cuts))
@@ -240,7 +240,7 @@ def same_as_oracle(stream: Stream, cuts: Iterable[int], town: Town) -> None:
     assert live.standing == standing
 
 
-def same_with_restarts(stream: Stream, cuts: Iterable[int], others: Iterable[int], town: Town) -> None:
+def assert_same_with_restarts(stream: Stream, cuts: Iterable[int], others: Iterable[int], town: Town) -> None:
     one, other = Live(town), Live(town)
     one.run(stream, sorted(cuts))
     other.run(stream, sorted(others), restarts=True)
@@ -248,7 +248,7 @@ def same_with_restarts(stream: Stream, cuts: Iterable[int], others: Iterable[int
     assert one.standing == other.standing
 
 
-def same_in_backtest(stream: Stream, cuts: Iterable[int], stretch: int, town: Town) -> None:
+def assert_same_in_backtest(stream: Stream, cuts: Iterable[int], stretch: int, town: Town) -> None:
     """A backtest finds what a clock that ticks at every reading would."""
     live = Live(town)
     live.run(ticking(stream), [])

@@ -18,11 +18,11 @@ from tests.rules.oracle_runs import (
     Live,
     Town,
     Values,
+    assert_same_as_oracle,
+    assert_same_in_backtest,
+    assert_same_with_restarts,
     book,
     ordered,
-    same_as_oracle,
-    same_in_backtest,
-    same_with_restarts,
     streams,
 )
 
@@ -85,7 +85,7 @@ _STREAMS = streams({"ps-1": _STATION, "door": _SENSOR, "ps-2": _STATION})
 @MANY
 @given(_STREAMS, CUTS)
 def test_engine_equals_oracle(stream: list[Happening], cuts: set[int]) -> None:
-    same_as_oracle(stream, cuts, _ALL)
+    assert_same_as_oracle(stream, cuts, _ALL)
 
 
 @MANY
@@ -93,7 +93,7 @@ def test_engine_equals_oracle(stream: list[Happening], cuts: set[int]) -> None:
 def test_other_batch_boundaries_and_restarts_change_nothing(
     stream: list[Happening], cuts: set[int], others: set[int]
 ) -> None:
-    same_with_restarts(stream, cuts, others, _ALL)
+    assert_same_with_restarts(stream, cuts, others, _ALL)
 
 
 @MANY
@@ -122,4 +122,4 @@ def _alarm(told: Told) -> Told:
 def test_a_backtest_finds_what_a_clock_ticking_at_every_reading_would(
     stream: list[Happening], cuts: set[int], stretch: int
 ) -> None:
-    same_in_backtest(stream, cuts, stretch, _ALL)
+    assert_same_in_backtest(stream, cuts, stretch, _ALL)

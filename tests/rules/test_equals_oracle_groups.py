@@ -15,10 +15,10 @@ from tests.rules.oracle_runs import (
     Happening,
     Town,
     Values,
+    assert_same_as_oracle,
+    assert_same_in_backtest,
+    assert_same_with_restarts,
     book,
-    same_as_oracle,
-    same_in_backtest,
-    same_with_restarts,
     streams,
 )
 
@@ -86,16 +86,16 @@ _STREAMS = streams(
 @MANY
 @given(_STREAMS, CUTS)
 def test_groups_equal_the_oracle(stream: list[Happening], cuts: set[int]) -> None:
-    same_as_oracle(stream, cuts, _ALL)
+    assert_same_as_oracle(stream, cuts, _ALL)
 
 
 @MANY
 @given(_STREAMS, CUTS, CUTS)
 def test_groups_survive_a_restart(stream: list[Happening], cuts: set[int], others: set[int]) -> None:
-    same_with_restarts(stream, cuts, others, _ALL)
+    assert_same_with_restarts(stream, cuts, others, _ALL)
 
 
 @MANY
 @given(_STREAMS, CUTS, st.sampled_from([2, 5, 64]))
 def test_groups_in_a_backtest(stream: list[Happening], cuts: set[int], stretch: int) -> None:
-    same_in_backtest(stream, cuts, stretch, _ALL)
+    assert_same_in_backtest(stream, cuts, stretch, _ALL)

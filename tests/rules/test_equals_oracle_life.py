@@ -22,10 +22,10 @@ from tests.rules.oracle_runs import (
     Tick,
     Town,
     Values,
+    assert_same_as_oracle,
+    assert_same_in_backtest,
+    assert_same_with_restarts,
     book,
-    same_as_oracle,
-    same_in_backtest,
-    same_with_restarts,
     streams,
 )
 
@@ -124,7 +124,7 @@ def _streams(town: Town) -> st.SearchStrategy[list[Happening]]:
 @MANY
 @given(_streams(_PLAIN), CUTS)
 def test_repeats_what_is_kept_and_pauses_equal_the_oracle(stream: list[Happening], cuts: set[int]) -> None:
-    same_as_oracle(stream, cuts, _PLAIN)
+    assert_same_as_oracle(stream, cuts, _PLAIN)
 
 
 @MANY
@@ -132,14 +132,14 @@ def test_repeats_what_is_kept_and_pauses_equal_the_oracle(stream: list[Happening
 def test_what_the_clock_judges_and_is_kept_equals_the_oracle(
     stream: list[Happening], cuts: set[int], others: set[int]
 ) -> None:
-    same_as_oracle(stream, cuts, _KEPT)
-    same_with_restarts(stream, cuts, others, _KEPT)
+    assert_same_as_oracle(stream, cuts, _KEPT)
+    assert_same_with_restarts(stream, cuts, others, _KEPT)
 
 
 @MANY
 @given(_streams(_RISING), CUTS)
 def test_levels_equal_the_oracle(stream: list[Happening], cuts: set[int]) -> None:
-    same_as_oracle(stream, cuts, _RISING)
+    assert_same_as_oracle(stream, cuts, _RISING)
 
 
 @MANY
@@ -147,8 +147,8 @@ def test_levels_equal_the_oracle(stream: list[Happening], cuts: set[int]) -> Non
 def test_they_survive_a_restart(
     stream: list[Happening], rising: list[Happening], cuts: set[int], others: set[int]
 ) -> None:
-    same_with_restarts(stream, cuts, others, _PLAIN)
-    same_with_restarts(rising, cuts, others, _RISING)
+    assert_same_with_restarts(stream, cuts, others, _PLAIN)
+    assert_same_with_restarts(rising, cuts, others, _RISING)
 
 
 @MANY
@@ -156,8 +156,8 @@ def test_they_survive_a_restart(
 def test_they_are_found_in_a_backtest(
     stream: list[Happening], rising: list[Happening], cuts: set[int], stretch: int
 ) -> None:
-    same_in_backtest(stream, cuts, stretch, _PLAIN)
-    same_in_backtest(rising, cuts, stretch, _RISING)
+    assert_same_in_backtest(stream, cuts, stretch, _PLAIN)
+    assert_same_in_backtest(rising, cuts, stretch, _RISING)
 
 
 def test_a_pause_that_is_taken_back_hides_no_silence() -> None:
@@ -167,4 +167,4 @@ def test_a_pause_that_is_taken_back_hides_no_silence() -> None:
     high = [Element("ps-1", START + step * STEP, (("level_inside", 3.375),)) for step in (1, 2)]
     low = Element("ps-1", at, (("level_inside", 3.0),))
     for judged in (_PLAIN, _RISING):
-        same_as_oracle([*high, Tick(at), Declare(pause, at), Declare(Declared(), at), low], [], judged)
+        assert_same_as_oracle([*high, Tick(at), Declare(pause, at), Declare(Declared(), at), low], [], judged)

@@ -23,10 +23,10 @@ from tests.rules.oracle_runs import (
     Happening,
     Town,
     Values,
+    assert_same_as_oracle,
+    assert_same_in_backtest,
+    assert_same_with_restarts,
     book,
-    same_as_oracle,
-    same_in_backtest,
-    same_with_restarts,
     streams,
 )
 
@@ -116,16 +116,16 @@ _STREAMS: st.SearchStrategy[tuple[_Night, list[Happening]]] = st.sampled_from(_N
 @MANY
 @given(_STREAMS, CUTS)
 def test_schedules_equal_the_oracle(stream: tuple[_Night, list[Happening]], cuts: set[int]) -> None:
-    same_as_oracle(stream[1], cuts, _town(stream[0]))
+    assert_same_as_oracle(stream[1], cuts, _town(stream[0]))
 
 
 @MANY
 @given(_STREAMS, CUTS, CUTS)
 def test_schedules_survive_a_restart(stream: tuple[_Night, list[Happening]], cuts: set[int], others: set[int]) -> None:
-    same_with_restarts(stream[1], cuts, others, _town(stream[0]))
+    assert_same_with_restarts(stream[1], cuts, others, _town(stream[0]))
 
 
 @MANY
 @given(_STREAMS, CUTS, st.sampled_from([2, 5, 64]))
 def test_schedules_in_a_backtest(stream: tuple[_Night, list[Happening]], cuts: set[int], stretch: int) -> None:
-    same_in_backtest(stream[1], cuts, stretch, _town(stream[0]))
+    assert_same_in_backtest(stream[1], cuts, stretch, _town(stream[0]))

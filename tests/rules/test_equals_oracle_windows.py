@@ -20,10 +20,10 @@ from tests.rules.oracle_runs import (
     Tick,
     Town,
     Values,
+    assert_same_as_oracle,
+    assert_same_in_backtest,
+    assert_same_with_restarts,
     book,
-    same_as_oracle,
-    same_in_backtest,
-    same_with_restarts,
     streams,
 )
 
@@ -108,25 +108,25 @@ _STEADY = streams(
 @MANY
 @given(_STREAMS, CUTS)
 def test_windows_equal_the_oracle(stream: list[Happening], cuts: set[int]) -> None:
-    same_as_oracle(stream, cuts, _ALL)
+    assert_same_as_oracle(stream, cuts, _ALL)
 
 
 @MANY
 @given(_STEADY, CUTS)
 def test_trends_equal_the_oracle(stream: list[Happening], cuts: set[int]) -> None:
-    same_as_oracle(stream, cuts, _TRENDS)
+    assert_same_as_oracle(stream, cuts, _TRENDS)
 
 
 @MANY
 @given(_STREAMS, CUTS, CUTS)
 def test_windows_survive_a_restart_at_any_point(stream: list[Happening], cuts: set[int], others: set[int]) -> None:
-    same_with_restarts(stream, cuts, others, _ALL)
+    assert_same_with_restarts(stream, cuts, others, _ALL)
 
 
 @MANY
 @given(_STREAMS, CUTS, st.sampled_from([2, 5, 64]))
 def test_windows_in_a_backtest(stream: list[Happening], cuts: set[int], stretch: int) -> None:
-    same_in_backtest(stream, cuts, stretch, _ALL)
+    assert_same_in_backtest(stream, cuts, stretch, _ALL)
 
 
 @MANY
@@ -143,7 +143,7 @@ def test_a_forecast_over_more_samples_than_it_looks_at(data: st.DataObject, coun
         stream.append(Element("ps-1", clock, (("level_inside", level),)))
         if place % 13 == 0:
             stream.append(Tick(clock))
-    same_as_oracle(stream, {cut * 3 for cut in cuts}, _LONG)
+    assert_same_as_oracle(stream, {cut * 3 for cut in cuts}, _LONG)
 
 
 _LONG = _town(
