@@ -21,7 +21,7 @@ from devices.presence import Heard
 from devices.registry import Registry
 from flow.alarms import LATE_AFTER
 from flow.classify import Change, Classified, Find, Verdict, classify, steps_of
-from flow.happenings import all_heard, derive_doors, sort_events, with_events
+from flow.happenings import Events, all_heard, derive_doors, sort_events, with_events
 from flow.holes import HoleChange
 from flow.numbering import Gaps
 from flow.service_alarms import clock_transitions, range_transitions, silence_transitions
@@ -124,15 +124,7 @@ def judge(memory: Memory, batch: Batch, now: int, *, tx: Connection, limits: Lim
         **pack_columns(
             batch.series, batch.value, quality, state, at=heard_at, size=elements.size, number=elements.number
         ),
-        events=[
-            *(
-                SettledEvent(
-                    e.series, e.device, e.element, e.measured_at, j, _event_state(memory, e, judged=j, late=late)
-                )
-                for e, j, late in zip(found.stored, found.judged, found.late, strict=True)
-            ),
-            *(SettledEvent(e.series, e.device, e.element, e.measured_at, True) for e in derived),
-        ],
+        events=_settled_events(memory, found, derived),
         arrivals=[(a.packet_id, a.digest, a.received_at) for a in batch.arrivals],
         repeats=[e.device for e in found.repeats],
         refused=_counted(batch.refused),
@@ -209,6 +201,17 @@ def _states(
     if flag is not None:
         state |= flag << FLAG_SHIFT
     return state
+
+
+def _settled_events(memory: Memory, found: Events, derived: Sequence[EventRow]) -> list[SettledEvent]:
+    sent = zip(found.stored, found.judged, found.late, strict=True)
+    return [
+        *(
+            SettledEvent(e.series, e.device, e.element, e.measured_at, j, _event_state(memory, e, judged=j, late=late))
+            for e, j, late in sent
+        ),
+        *(SettledEvent(e.series, e.device, e.element, e.measured_at, True) for e in derived),
+    ]
 
 
 def _event_state(memory: Memory, event: EventRow, *, judged: bool, late: bool) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,35 +144,27 @@ def retry(
     numbers = list(dict.fromkeys(ids or ()))
     bodies: list[Json] = [{"ids": numbers[n : n + IDS_AT_ONCE]} for n in range(0, len(numbers), IDS_AT_ONCE)]
     bodies = bodies or [said or {"all": True}]
-    taken, again, left = 0, Counter[str](), Counter[str]()
-    from gridwhistle.reach import NotDone, WrongRequest, ask, open_running
+    from gridwhistle.reach import NotDone, WrongRequest, open_running
+    from gridwhistle.refused_packets import read_again
 
     try:
         with open_running(settings.data_dir) as client, progress("重新处理 reading again") as told:
-            for body in bodies:
-                cursor, done = None, 0
-                while True:
-                    found = ask(client, "POST", "/api/v1/refused/retry", body={**body, "cursor": cursor})
-                    taken += found["taken"]
-                    again.update({one["reason"]: one["count"] for one in found["refused_again"]})
-                    left.update({one["reason"]: one["count"] for one in found["left"]})
-                    done = taken + again.total() + left.total()
-                    told(done / max(1, len(numbers) or done + found["waiting"]))
-                    if (cursor := found["next"]) is None:
-                        break
+            found = read_again(
+                client, bodies, lambda done, waiting: told(done / max(1, len(numbers) or done + waiting))
+            )
     except WrongRequest as error:
         give_up(str(error))
     except NotDone as error:
         give_up(str(error), NO)
     if as_json:
-        answer_json({"taken": taken, "refused_again": dict(again), "left": dict(left)})
+        answer_json(found.as_json())
     else:
-        print(f"已处理 taken: {taken}")
-        for name, count in again.most_common():
+        print(f"已处理 taken: {found.taken}")
+        for name, count in found.again.most_common():
             print(f"再次拒收 refused again: {count} {_reason(name)}")
-        for name, count in left.most_common():
+        for name, count in found.left.most_common():
             print(f"无法重新处理 left: {count} {_LEFT.get(name, name)}")
-    raise typer.Exit(NO if again or left else OK)
+    raise typer.Exit(NO if found.again or found.left else OK)
 
 
 def purge(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -37,6 +38,38 @@ class Chosen:
         said = {"reason": self.reason, "device": self.device}
         said |= {name: None if at is None else to_iso(at) for name, at in times.items()}
         return {name: value for name, value in said.items() if value is not None}
+
+
+@dataclass(slots=True)
+class Redriven:
+    """What became of packets that were read again: taken, refused again and left as they are, these by reason."""
+
+    taken: int = 0
+    again: Counter[str] = field(default_factory=Counter)
+    left: Counter[str] = field(default_factory=Counter)
+
+    def as_json(self) -> Json:
+        return {"taken": self.taken, "refused_again": dict(self.again), "left": dict(self.left)}
+
+    def add(self, found: Json) -> None:
+        self.taken += found["taken"]
+        self.again.update({one["reason"]: one["count"] for one in found["refused_again"]})
+        self.left.update({one["reason"]: one["count"] for one in found["left"]})
+
+
+def read_again(client: httpx.Client, bodies: Iterable[Mapping[str, Any]], told: Callable[[int, int], None]) -> Redriven:
+    """The packets of each body, page by page; `told` how many are done and how many of this body wait. Raises
+    WrongRequest, NotDone."""
+    total = Redriven()
+    for body in bodies:
+        found: Json = {"next": None}
+        while True:
+            found = ask(client, "POST", "/api/v1/refused/retry", body={**body, "cursor": found["next"]})
+            total.add(found)
+            told(total.taken + total.again.total() + total.left.total(), found["waiting"])
+            if found["next"] is None:
+                break
+    return total
 
 
 class Packets(Protocol):
