@@ -166,5 +166,9 @@ def test_what_is_no_answer_to_this_command_is_refused_and_kept(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_answer_can_stop_the_commit_it_comes_in(records: Engine, asked: CommandRow, raw: bytes) -> None:
     answer(records, asked.id, raw=raw)
+    found = row(records, asked.id)
     with write(records) as tx:
+        kept = tx.execute(select(refused.c.reason)).scalars().all()
+        tx.execute(refused.delete())
         tx.execute(commands.update().values(state=CommandState.SENT, ended_at=None, reply=None))
+    assert (found.state, kept) == (CommandState.REPLIED, []) or (found.reply, kept) == (None, ["bad_reply"])

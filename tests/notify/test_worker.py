@@ -183,7 +183,7 @@ def test_a_slow_channel_delays_no_other(records: Engine) -> None:
         post(records, "q", channel="quick")
         channels = {"slow": slow.url, "quick": quick.url}
         with working(records, lambda: {name: Webhook(url) for name, url in channels.items()}, wall=Wall()):
-            quick.wait_for(1, within_s=2.0)
+            assert [got.key for got in quick.wait_for(1, within_s=2.0)] == ["q"]
 
 
 def test_a_receiver_that_is_down_costs_nothing_but_the_wait(records: Engine) -> None:
@@ -193,6 +193,7 @@ def test_a_receiver_that_is_down_costs_nothing_but_the_wait(records: Engine) -> 
     with working(records, lambda: {"duty": Webhook(gone)}, wall=wall):
         post(records, "a")
         eventually(lambda: column(records, "last_error") == ["ConnectError"])
+    assert column(records, "sent_at") == [None]
 
 
 def test_killed_between_sending_and_marking_it_is_sent_again_with_the_same_key(tmp_path: Path, records: Engine) -> None:

@@ -66,7 +66,7 @@ def soon() -> Iterator[None]:
     assert time.perf_counter() - began < SOON
 
 
-def read(text: str) -> None:
+def assert_condition_or_mistakes(text: str) -> None:
     """Reads and checks it for every kind; a mistake has a place within the text and words."""
     tree, slips = reading(text)
     assert all(1 <= slip.column <= len(text) + 1 and slip.message for slip in slips)
@@ -90,14 +90,14 @@ def reading(text: str) -> tuple[Expression | None, Sequence[Slip]]:
 @given(ODD_TEXT | mutated())
 def test_any_text_is_a_condition_or_a_clear_mistake(text: str) -> None:
     with soon():
-        read(text)
+        assert_condition_or_mistakes(text)
 
 
 @settings(max_examples=200, deadline=None)
 @given(TREES)
 def test_any_tree_is_checked_without_a_crash(tree: Expression) -> None:
     with soon():
-        read(text_of(tree))
+        assert_condition_or_mistakes(text_of(tree))
 
 
 KEYS = ("id", "when", "for", "clear", "levels", "repeat", "keep_for", "only_in", "suppresses", "max_age", "max_gap",
@@ -168,7 +168,7 @@ LONG = {
 @pytest.mark.parametrize("text", LONG.values(), ids=list(LONG))
 def test_the_longest_texts_take_no_longer(text: str) -> None:
     with soon():
-        read(text)
+        assert_condition_or_mistakes(text)
 
 
 @pytest.mark.parametrize(

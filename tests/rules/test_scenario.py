@@ -420,7 +420,8 @@ def test_no_text_is_a_crash(text: str) -> None:
 def test_a_damaged_sample_is_read_or_refused(place: int, put: str, cut: int) -> None:
     with suppress(DocumentError):
         for scenario in parse_scenarios(SAMPLE[:place] + put + SAMPLE[place + cut :], "s.yaml", lambda _: {}):
-            play(scenario)
+            lines = play(scenario).lines
+            assert {line.expected for line in lines if line.expected is not None} == set(scenario.expect)
 
 
 def test_a_series_or_a_scenario_has_bounds() -> None:

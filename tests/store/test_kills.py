@@ -54,7 +54,7 @@ def work(path: Path, point: str | None, kill_after: float | None = None) -> bool
     return done
 
 
-def whole(path: Path, stored: Stored) -> None:
+def assert_whole(path: Path, stored: Stored) -> None:
     """As it would be if nothing had happened, or only some whole pieces of it."""
     with Opened(path) as opened:
         late = {(3, FIRST + 1): 0.5, (3, FIRST + 2): 0.25}
@@ -81,9 +81,9 @@ def test_killed_at_the_worst_places(tmp_path: Path) -> None:
         stored = fill(opened, [20_000, 20_001], every=30 * MINUTE)
     for point in (point for point in UPKEEP_POINTS if point != "after_count"):
         assert not work(path, f"{point}:1"), point
-        whole(path, stored)
+        assert_whole(path, stored)
     assert work(path, None)
-    whole(path, stored)
+    assert_whole(path, stored)
     with Opened(path) as opened:
         check_all(opened, without(stored | {(3, FIRST + 1): 0.5, (3, FIRST + 2): 0.25}, *SPANS), rolled=True)
 
@@ -94,4 +94,4 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         stored = fill(opened, [20_000, 20_001], every=30 * MINUTE)
     for _ in range(100 if SOAK else 2):
         work(path, None, kill_after=chance.uniform(0.5, 2.0))
-        whole(path, stored)
+        assert_whole(path, stored)
