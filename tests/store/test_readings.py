@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.readings import Columns, Fn, Point, ReadingStore
+from store.readings import Fn, Point, ReadingStore
 from store.readings.duckdb import DuckDBReadings
+from tests.store.opened import columns
 
 Open = Callable[[], ReadingStore]
 
@@ -27,19 +28,6 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
     yield open_again
     for store in opened:
         store.close()
-
-
-def columns(*rows: tuple[int, int, float], replaces: tuple[int, ...] = ()) -> Columns:
-    mark = np.zeros(len(rows), np.uint8)
-    mark[list(replaces)] = 1
-    return Columns(
-        np.array([r[0] for r in rows], np.int32),
-        np.array([r[1] for r in rows], np.int64),
-        np.array([r[2] for r in rows], np.float64),
-        np.zeros(len(rows), np.uint8),
-        99,
-        mark,
-    )
 
 
 def test_what_is_appended_is_read_back_in_order_of_time(open_store: Open) -> None:
