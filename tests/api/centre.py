@@ -7,44 +7,25 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Connection
 
-from alerts.roles import Actor, Role
+from alerts.roles import Role
 from api.app import create_app
-from devices.documents import DocumentError
-from devices.faults import ClockLimits
-from devices.instants import DAY, HOUR, MINUTE
-from devices.registry import DeviceStatus
+from devices.instants import MINUTE
 from devices.town import read_town
 from flow import access
-from flow.backing_up import Backups
 from flow.backup import Manifest, Source, Stopping, Told, back_up
-from flow.installation import Installation, LatestValues
-from flow.ledger_book import LedgerBook, Recount, recount
-from flow.memory import Limits
-from flow.reloading import Reloaded, wrong_rules
-from flow.start import start_settler
-from flow.stream import Hub
-from gridwhistle.rereading import Rereader
-from ingest.decoder import Decoder, UnknownDevices
-from rules.book import load
-from store.readings.duckdb import DuckDBReadings
-from store.records.database import migrate, open_records
+from tests.installed import ADMIN, PASSWORD, Installed, make_people
 
 START = 1_763_700_000_000_000  # 2025-11-21T04:40:00Z
-PASSWORD = "correct horse"
-T = TypeVar("T")
 RULES = """
 rules:
   - id: high
@@ -96,19 +77,12 @@ PRIVATE = (*PERSON, "door-1", "独居八旬", "周敏", "door_opened")
 
 def people(path: Path) -> Path:
     """A database in which only everyone's password has been hashed; copied for every test."""
-    migrate(path)
-    records = open_records(path)
-    access.ensure_admin(records, START, PASSWORD)
-    for name, role in PEOPLE.items():
-        access.add_user(records, START, ADMIN, name=name, password=PASSWORD, role=role)
-    with records.connect() as tx:
-        tx.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-    records.dispose()
+    make_people(path, PEOPLE, START)
     return path
 
 
 @dataclass
-class Centre:
+class Centre(Installed):
     """`peopled` is a database of `people`; `now` is where its clocks stand; all requests share the loop of `runner`."""
 
     folder: Path
@@ -121,75 +95,23 @@ class Centre:
 
     def start(self) -> Centre:
         shutil.copy(self.peopled, self.folder / "records.sqlite")
-        self.records = open_records(self.folder / "records.sqlite")
-        self.readings = DuckDBReadings(self.folder / "readings.duckdb")
-        self.settler = start_settler(
-            self.records, self.readings, book=load(self.rules), town=read_town(TOWN),
-            limits=Limits(ClockLimits(5 * MINUTE, 365 * DAY), 1 << 30, 1000), now=self.now,
-        )  # fmt: skip
-        memory = self.settler.memory
-        self.decoder = Decoder(
-            memory.registry, unknown=UnknownDevices.QUARANTINE, now=lambda: self.now,
-            first_arrival=self.settler.first_arrival,
-        )  # fmt: skip
-        self.hub = Hub(self.records, lambda: self.now, registry=memory.registry, latest=lambda: memory.newest)
-        self.installation = Installation(
-            records=self.records, readings=self.readings, registry=memory.registry, now=lambda: self.now,
-            wall=lambda: self.now, hub=self.hub, zone=ZoneInfo("Asia/Shanghai"), site_name=("七都", "Qidu"),
+        self._open(
+            read_town(TOWN),
             health=lambda: {
                 part: {"ok": part not in self.failing, "detail": "x"} for part in ("broker", "sql", "store", "journal")
             },
-            set_device_status=self._set_status, declare=self._declare, reload=self._reload,
-            rulebook=lambda: self.settler.book,
-            latest=lambda: LatestValues(memory.registry, memory.newest),
-            ledger_sums=memory.ledger.running, ledger_reasons=memory.ledger.running_reasons,
-            book=LedgerBook(self.records, memory.ledger), verify_ledger=self._verify,
-            read_again=Rereader(
-                Decoder(
-                    memory.registry, unknown=UnknownDevices.QUARANTINE, now=lambda: self.now,
-                    first_arrival=lambda _id, _digest: None,
-                ),
-                self.settler, run=asyncio.to_thread, now=lambda: self.now, met=self.decoder.forget_routes,
-            ),
-            backups=Backups(self._back_up, self.records, lambda: self.now),
-            session_span=12 * HOUR, ask_engine=lambda look: look(self.settler.memory.engine),
-        )  # fmt: skip
+            back_up=self._back_up,
+        )
         self.app: FastAPI = create_app(self.installation)
         return self
 
     def stop(self) -> None:
         self.runner.close()
-        self.installation.trials.close()
-        assert self.installation.backups is not None
-        self.installation.backups.close()
-        self.settler.appender.stop(5)
-        self.readings.close()
-        self.records.dispose()
+        self._close()
 
     def _back_up(self, folder: Path, told: Told, stopping: Stopping) -> Manifest:
         source = Source(self.folder, self.readings, nullcontext, dict, "1", lambda: self.now)
         return back_up(folder, source, told, stopping)
-
-    async def _declare(self, act: Callable[[Connection, int], T]) -> T:
-        return await asyncio.to_thread(self.settler.declare, act, self.now)
-
-    async def _reload(self, actor: Actor) -> Reloaded:
-        """As the service does, with `rules` for its files."""
-        actor.require("rules.reload")
-        try:
-            book = load(self.rules)
-        except DocumentError as error:
-            raise wrong_rules(error) from error
-        return await asyncio.to_thread(self.settler.reload, book, self.now, actor.name)
-
-    async def _set_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
-        await asyncio.to_thread(self.settler.set_status, device_id, status, self.now, actor)
-        self.decoder.forget_routes()
-
-    async def _verify(self) -> Recount:
-        memory = self.settler.memory
-        count = partial(recount, self.records, memory.ledger, self.readings, memory.registry, self.settler.appender)
-        return await asyncio.to_thread(count)
 
     def send(self, device: str, body: Any, *, channel: str = "readings", kind: str = "pump_station") -> None:
         """One message, settled at once and in the readings store when this returns."""
@@ -246,14 +168,7 @@ class Centre:
         """Over real HTTP on a free port, with the hub running."""
         server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_config=None, lifespan="off"))
 
-        async def serve() -> None:
-            hub = asyncio.create_task(self.hub.run())
-            try:
-                await server.serve()
-            finally:
-                hub.cancel()
-
-        thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
+        thread = threading.Thread(target=lambda: asyncio.run(self._serve(server)), daemon=True)
         thread.start()
         deadline = time.monotonic() + 10
         while not server.started:
@@ -268,7 +183,6 @@ class Centre:
             thread.join(10)
 
 
-ADMIN = Actor("admin", Role.ADMIN)
 PEOPLE = {
     "viewer": Role.VIEWER,
     "handler": Role.HANDLER,

@@ -11,7 +11,8 @@ import pytest
 from devices.instants import HOUR, MINUTE, from_iso, to_iso
 from flow import trying
 from flow.trials import Told
-from tests.api.centre import ADMIN, START, Centre
+from tests.api.centre import START, Centre
+from tests.installed import ADMIN
 
 LOWER = """
 rules:

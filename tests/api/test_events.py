@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from flow import access, stream
-from tests.api.centre import PASSWORD, PRIVATE, Centre
+from tests.api.centre import PRIVATE, Centre
+from tests.installed import PASSWORD
 
 
 class Listener:

@@ -15,7 +15,8 @@ from devices.registry import DeviceStatus
 from flow import desk, explaining
 from rules.book import load
 from store.readings import Columns
-from tests.api.centre import ADMIN, PRIVATE, START, Centre
+from tests.api.centre import PRIVATE, START, Centre
+from tests.installed import ADMIN
 
 RULES = """
 rules:

@@ -14,7 +14,8 @@ from alerts.roles import Actor, Role
 from devices.instants import HOUR, to_iso
 from flow import access, desk
 from store.records.refused import Wanted, number_refused
-from tests.api.centre import ADMIN, PASSWORD, PEOPLE, START, Centre
+from tests.api.centre import PEOPLE, START, Centre
+from tests.installed import ADMIN, PASSWORD
 
 EVERYONE = frozenset({"viewer", "handler", "checker", "officer", "admin", "wall"})
 SIGNED_IN = EVERYONE - {"wall"}

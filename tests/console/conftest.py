@@ -9,7 +9,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.conftest import CHROMIUM
 from tests.console.screen import Screen
-from tests.console.township import PASSWORD, Township
+from tests.console.township import Township
+from tests.installed import PASSWORD
 
 ARGUMENTS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -17,7 +17,8 @@ from store.records.refused import add_refused
 from tests.console.conftest import token_of
 from tests.console.screen import Screen
 from tests.console.test_pages import FRAGMENT, text_of
-from tests.console.township import ADMIN, Township
+from tests.console.township import Township
+from tests.installed import ADMIN
 
 Visitor = Callable[..., httpx.Client]
 

@@ -17,7 +17,8 @@ from flow.reloading import Reloaded
 from flow.trials import Told
 from rules.book import load
 from tests.console.conftest import token_of
-from tests.console.township import ADMIN, START, Township
+from tests.console.township import START, Township
+from tests.installed import ADMIN
 
 Visitor = Callable[..., httpx.Client]
 FRAGMENT = {"HX-Request": "true"}

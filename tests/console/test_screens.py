@@ -16,7 +16,8 @@ from flow.declare import declare_drill, declare_response, pause
 from flow.orders import act_on_order
 from store.records.tables import alarms, audit, orders
 from tests.console.screen import SIZES, Screen
-from tests.console.township import ADMIN, EVIL, Township
+from tests.console.township import EVIL, Township
+from tests.installed import ADMIN
 
 pytestmark = pytest.mark.browser
 OpenScreen = Callable[..., Screen]

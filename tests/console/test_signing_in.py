@@ -17,7 +17,8 @@ from devices.instants import HOUR
 from flow import access
 from store.records.tables import sessions
 from tests.console.conftest import token_of
-from tests.console.township import ADMIN, PASSWORD, Township
+from tests.console.township import Township
+from tests.installed import ADMIN, PASSWORD
 
 Visitor = Callable[..., httpx.Client]
 PAGES = ("/", "/pumps", "/orders", "/orders/new", "/orders/1", "/devices", "/devices/ps-1", "/intake", "/map", "/wall",

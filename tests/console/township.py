@@ -5,42 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy import Connection
 
 import console
-from alerts.roles import Actor, Role
-from devices.documents import DocumentError
-from devices.faults import ClockLimits
-from devices.instants import DAY, HOUR, MINUTE
-from devices.registry import DeviceStatus
+from alerts.roles import Role
+from devices.instants import DAY, MINUTE
 from devices.town import read_town
-from flow import access
-from flow.installation import Installation, LatestValues
-from flow.ledger_book import LedgerBook, Recount, recount
-from flow.memory import Limits
-from flow.reloading import Reloaded, wrong_rules
-from flow.start import start_settler
-from flow.stream import Hub
-from gridwhistle.rereading import Rereader
-from ingest.decoder import Decoder, UnknownDevices
-from rules.book import load
-from store.readings.duckdb import DuckDBReadings
-from store.records.database import migrate, open_records
+from tests.installed import Installed, make_people
 
 START = 1_782_853_200_000_000  # 2026-06-30T21:00Z, 05:00 in Shanghai
-PASSWORD = "correct horse"
-T = TypeVar("T")
-ADMIN = Actor("admin", Role.ADMIN)
 PEOPLE = {"wang": Role.DUTY_OFFICER, "li": Role.HANDLER, "chen": Role.CHECKER, "guest": Role.VIEWER}
 
 RULES = """
@@ -129,17 +110,12 @@ def _database_with_people() -> bytes:
     """Migrated, and everybody's password hashed, once for all tests of this process."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "records.sqlite"
-        migrate(path)
-        records = open_records(path)
-        access.ensure_admin(records, START - 2 * DAY, PASSWORD)
-        for name, role in PEOPLE.items():
-            access.add_user(records, START - 2 * DAY, ADMIN, name=name, password=PASSWORD, role=role)
-        records.dispose()
+        make_people(path, PEOPLE, START - 2 * DAY)
         return path.read_bytes()
 
 
 @dataclass
-class Township:
+class Township(Installed):
     """`now` is where the rule clock stands; sessions run on the same clock, so nothing here waits for the wall."""
 
     folder: Path
@@ -150,48 +126,17 @@ class Township:
 
     def open(self) -> Township:
         (self.folder / "records.sqlite").write_bytes(_database_with_people())
-        self.records = open_records(self.folder / "records.sqlite")
-        self.readings = DuckDBReadings(self.folder / "readings.duckdb")
         town = read_town(self.town)
         self.site = town.site
         self.kinds = {device.id: device.kind for device in town.devices.values()}
-        self.settler = start_settler(
-            self.records, self.readings, book=load(self.rules), town=town,
-            limits=Limits(ClockLimits(5 * MINUTE, 365 * DAY), 1 << 30, 1000), now=self.now,
-        )  # fmt: skip
-        memory = self.settler.memory
-        self.decoder = Decoder(
-            memory.registry, unknown=UnknownDevices.QUARANTINE, now=lambda: self.now,
-            first_arrival=self.settler.first_arrival,
-        )  # fmt: skip
-        self.hub = Hub(self.records, lambda: self.now, registry=memory.registry, latest=lambda: memory.newest)
-        self.installation = Installation(
-            records=self.records, readings=self.readings, registry=memory.registry, now=lambda: self.now,
-            wall=lambda: self.now, hub=self.hub, zone=ZoneInfo(town.zone), site_name=(town.name.zh, town.name.en),
-            health=dict, set_device_status=self._set_status, declare=self._declare, reload=self._reload,
-            rulebook=lambda: self.settler.book,
-            latest=lambda: LatestValues(memory.registry, memory.newest),
-            ledger_sums=memory.ledger.running, ledger_reasons=memory.ledger.running_reasons,
-            book=LedgerBook(self.records, memory.ledger), verify_ledger=self._verify,
-            read_again=Rereader(
-                Decoder(
-                    memory.registry, unknown=UnknownDevices.QUARANTINE, now=lambda: self.now,
-                    first_arrival=lambda _id, _digest: None,
-                ),
-                self.settler, run=asyncio.to_thread, now=lambda: self.now, met=self.decoder.forget_routes,
-            ),
-            session_span=12 * HOUR, ask_engine=lambda look: look(self.settler.memory.engine),
-        )  # fmt: skip
+        self._open(town, health=dict)
         self.app = FastAPI(openapi_url=None)
         console.attach(self.app, self.installation)
         return self
 
     def close(self) -> None:
         self.stop()
-        self.installation.trials.close()
-        self.settler.appender.stop(5)
-        self.readings.close()
-        self.records.dispose()
+        self._close()
 
     def serve(self, port: int = 0) -> str:
         """Over HTTP on a free port, with the hub running; the address."""
@@ -200,7 +145,7 @@ class Township:
                 self.app, host="127.0.0.1", port=port, log_config=None, lifespan="off", timeout_graceful_shutdown=1
             )
         )
-        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self.thread = threading.Thread(target=lambda: asyncio.run(self._serve(self.server)), daemon=True)
         self.thread.start()
         while not self.server.started:
             assert self.thread.is_alive(), "the server did not start"
@@ -217,34 +162,6 @@ class Township:
             assert not self.thread.is_alive()
             self.url = ""
             self.hub.closed = False
-
-    async def _serve(self) -> None:
-        hub = asyncio.create_task(self.hub.run())
-        try:
-            await self.server.serve()
-        finally:
-            hub.cancel()
-
-    async def _declare(self, act: Callable[[Connection, int], T]) -> T:
-        return await asyncio.to_thread(self.settler.declare, act, self.now)
-
-    async def _reload(self, actor: Actor) -> Reloaded:
-        """As the service does, with `rules` for its files."""
-        actor.require("rules.reload")
-        try:
-            book = load(self.rules)
-        except DocumentError as error:
-            raise wrong_rules(error) from error
-        return await asyncio.to_thread(self.settler.reload, book, self.now, actor.name)
-
-    async def _set_status(self, device_id: str, status: DeviceStatus, actor: Actor) -> None:
-        await asyncio.to_thread(self.settler.set_status, device_id, status, self.now, actor)
-        self.decoder.forget_routes()
-
-    async def _verify(self) -> Recount:
-        memory = self.settler.memory
-        count = partial(recount, self.records, memory.ledger, self.readings, memory.registry, self.settler.appender)
-        return await asyncio.to_thread(count)
 
     # --- what happens in the town -------------------------------------------------------------------------------------
     def send(

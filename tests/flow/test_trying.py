@@ -17,7 +17,8 @@ from flow.applying import applied, subject_of
 from flow.trying import RUNNING, Question, Tried, answer, grid_tree, prepare
 from rules.book import load
 from store.records.tables import occurrences
-from tests.api.centre import ADMIN, START, TOWN, Centre, people
+from tests.api.centre import START, TOWN, Centre, people
+from tests.installed import ADMIN
 
 RULES = """
 rules:
