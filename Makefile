@@ -36,6 +36,7 @@ MEASURED := build/bench
 bench: setup
 	@mkdir -p $(MEASURED)
 	$(BIN)/python -m benchmarks.ingest --json --compare > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/ingest.json
+	$(BIN)/python -m benchmarks.ledger --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/ledger.json
 	$(BIN)/python -m benchmarks.latency --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/latency.json
 	$(BIN)/python -m benchmarks.store --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/store.json
 	$(BIN)/python -m benchmarks.rules --json > $(MEASURED)/new && mv $(MEASURED)/new $(MEASURED)/rules.json

@@ -28,41 +28,17 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.load import METRICS
-from benchmarks.parts import Broker, Publisher, write_installation
+from benchmarks.parts import Broker, Publisher
+from benchmarks.path import open_path
 from devices.batch import Batch
-from devices.faults import ClockLimits
-from devices.town import read_town
-from flow.memory import Limits
 from flow.readings import Settler
-from flow.start import start_settler
 from gridwhistle.clock import wall
-from gridwhistle.folders import read_rule_files, read_town_files
-from ingest.decoder import FILTERS, Decoder, UnknownDevices
+from ingest.decoder import FILTERS, Decoder
 from ingest.link import Options
 from ingest.subscriber import Address, Subscriber
-from rules.book import load
-from store.readings.duckdb import DuckDBReadings
-from store.records.database import migrate, open_records
 
 CLIENTS = ("gridwhistle", "gmqtt", "paho-mqtt", "aiomqtt")
 FLUSH_S, LIMIT_S = 0.05, 120.0
-
-
-def open_path(folder: Path) -> tuple[Settler, Decoder]:
-    write_installation(folder)
-    migrate(folder / "records.sqlite")
-    settler = start_settler(
-        open_records(folder / "records.sqlite"),
-        DuckDBReadings(folder / "readings.duckdb"),
-        book=load(read_rule_files(folder / "rules.yaml")),
-        town=read_town(read_town_files(folder / "town")),
-        limits=Limits(ClockLimits(None, None), 1 << 34, 65_535),
-        now=wall(),
-    )
-    decoder = Decoder(
-        settler.memory.registry, unknown=UnknownDevices.REFUSE, now=wall, first_arrival=settler.first_arrival
-    )
-    return settler, decoder
 
 
 class _Centre:

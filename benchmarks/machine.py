@@ -51,11 +51,6 @@ class Machine:
         }
 
 
-def describe_machine() -> dict[str, Any]:
-    """`machine` and `versions`, for a measurement that has nothing to say of its begin."""
-    return {"machine": Machine().describe(), "versions": versions()}
-
-
 def versions(names: Iterable[str] = PACKAGES) -> dict[str, str]:
     return {name: version(name) for name in names}
 

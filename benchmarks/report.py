@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.chapters import CHAPTERS, INTRODUCTION, MADE, shown, table
 
 ROOT = Path(__file__).resolve().parent.parent
-MEASUREMENTS = ("ingest", "latency", "memory", "store", "rules")
+MEASUREMENTS = ("ingest", "ledger", "latency", "memory", "store", "rules")
 
 
 def collect(folder: Path, kept: Path) -> dict[str, Any]:

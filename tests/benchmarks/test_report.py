@@ -48,8 +48,8 @@ def test_a_run_becomes_a_page_with_its_plots(recorded: dict[str, Any], tmp_path:
     report.main([str(spread_out(recorded, tmp_path / "measured")), "--into", str(tmp_path / "docs")])
     text = (tmp_path / "docs" / "performance.md").read_text(encoding="utf-8")
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == [
-        "Beside the broker", "Beside what one would otherwise write", "From publish to alarm", "Memory", "Store",
-        "Rules alone", "The machine",
+        "Beside the broker", "Beside what one would otherwise write", "What the ledger costs", "From publish to alarm",
+        "Memory", "Store", "Rules alone", "The machine",
     ]  # fmt: skip
     assert f"**{recorded['ingest']['qos1']['ratio']}**" in text
     assert "Not measurements." in text
@@ -68,7 +68,7 @@ def test_what_is_not_measured_again_stays(recorded: dict[str, Any], tmp_path: Pa
     assert found == recorded | again
     text, _ = report.page(found)
     assert "4,711 devices publish" in text
-    assert "run: ingest, memory, rules." in text
+    assert "run: ingest, ledger, memory, rules." in text
 
 
 def test_every_number_is_measured_or_wanted(recorded: dict[str, Any]) -> None:
@@ -76,7 +76,7 @@ def test_every_number_is_measured_or_wanted(recorded: dict[str, Any]) -> None:
     text, _ = report.page(marked(recorded))
     wanted = {
         chapters.RATIO, chapters.TIMES, chapters.VALUES_PER_S, chapters.P99_MS, chapters.MEMORY_MB, chapters.DAY_MS,
-        chapters.MONTH_MS, chapters.COMMIT_MS,
+        chapters.MONTH_MS, chapters.COMMIT_MS, chapters.LEDGER_PERCENT,
     }  # fmt: skip
     keys = {key for rates in recorded["rules"]["plain"]["by_rules_and_batch"].values() for key in rates}
     keys |= recorded["rules"]["plain"]["by_rules_and_batch"].keys()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import ingest, latency, memory
+from benchmarks import ingest, latency, ledger, memory
 from benchmarks.chapters import CHAPTERS
 from benchmarks.nodered import NotAtHand, install
 
@@ -43,6 +43,16 @@ def test_ingest_beside_the_broker_and_beside_others(capsys: pytest.CaptureFixtur
     assert compared["node_red"] == {"skipped": "not asked for"}
     assert "qos0" not in found
     assert "Node-RED was left out: not asked for" in CHAPTERS["ingest"](found)[0]
+
+
+def test_what_the_ledger_costs_is_measured_with_and_without_it(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed(capsys, ledger.main)
+    assert found["cost_percent"] == pytest.approx(
+        100 * (found["us_a_message"] / found["without_us_a_message"] - 1), abs=0.1
+    )
+    assert len(found["each"]["with"]) == len(found["each"]["without"]) == found["windows"]
+    assert found["fold_ms"] > 0
+    assert f"**{found['cost_percent']} %**" in CHAPTERS["ledger"](found)[0]
 
 
 def test_latency_hears_every_alarm(capsys: pytest.CaptureFixture[str]) -> None:
