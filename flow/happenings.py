@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from devices.batch import I32, I64, Batch, Bool, EventRow
 from flow.alarms import LATE_AFTER
 from flow.classify import Change, Newest
 from flow.ledger import DERIVED, DERIVED_PAYLOAD
-from store.records.tables import events as events_table
 
 if TYPE_CHECKING:
     from flow.memory import Memory
 
-# Keys looked up in one statement; SQLite takes at most 32,766 bound values.
-KEYS_AT_ONCE = 5_000
+# Events looked up in one statement; SQLite takes at most 32,766 bound values.
+AT_ONCE = 10_000
+Identity = tuple[int, str, int]  # device, the sender's key, instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +37,7 @@ def sort_events(tx: Connection, memory: Memory, events: Sequence[EventRow], now:
     """Which events are new (device, key, at); of those, which the rules see: not older than the last of their name."""
     if not events:
         return Events((), (), (), ())
-    known: set[tuple[int, str, int]] = set()
-    keys = sorted({e.key for e in events})
-    for start in range(0, len(keys), KEYS_AT_ONCE):
-        part = keys[start : start + KEYS_AT_ONCE]
-        query = select(events_table.c.device, events_table.c.key, events_table.c.at)
-        known |= {(r.device, r.key, r.at) for r in tx.execute(query.where(events_table.c.key.in_(part)))}
+    known = _known(tx, {(e.device, e.key, e.measured_at) for e in events})
     stored, judged, late, repeats = [], [], [], []
     top: dict[int, int] = {}
     for event in events:
@@ -57,6 +53,20 @@ def sort_events(tx: Connection, memory: Memory, events: Sequence[EventRow], now:
         judged.append(in_order and bool(memory.judged[event.device]))
         late.append(not in_order or event.measured_at < now - LATE_AFTER)
     return Events(tuple(stored), tuple(judged), tuple(late), tuple(repeats))
+
+
+def _known(tx: Connection, wanted: Iterable[Identity]) -> set[Identity]:
+    """Those that are stored."""
+    rest = iter(wanted)
+    found: set[Identity] = set()
+    while part := list(islice(rest, AT_ONCE)):
+        # In this order, or SQLite walks over every event there is.
+        query = (
+            f"WITH wanted(device, key, at) AS (VALUES {', '.join(['(?, ?, ?)'] * len(part))}) SELECT wanted.* "
+            "FROM wanted CROSS JOIN events USING (device, key, at)"
+        )
+        found |= {(row.device, row.key, row.at) for row in tx.exec_driver_sql(query, tuple(chain.from_iterable(part)))}
+    return found
 
 
 def derive_doors(memory: Memory, batch: Batch, measured_at: I64, judged: Bool) -> tuple[EventRow, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, Connection, insert, select, tuple_
+from sqlalchemy import ColumnElement, Connection, insert, select
 
 from alerts.alarms import AlarmState
 from alerts.service_rules import SERVICE_RULES
@@ -27,7 +27,7 @@ from flow.suppressing import (
 )
 from rules.outcome import Edge, Transition
 from rules.rule import Priority, Rule
-from store.records.database import chunks
+from store.records.database import among, chunks
 from store.records.tables import alarms, occurrences
 
 _COLUMNS = ("id", "rule", "device", "grid", "priority", "state", "active", "raised_count", "version", "kind", "early",
@@ -97,8 +97,8 @@ def _spoken_of(
     """Those told of, as their rule and their devices are now (they may have changed since), and those of them that
     were there before."""
     pairs, raised = {(t.rule, t.device) for t in told}, {(t.rule, t.device) for t in told if t.edge is Edge.RAISED}
-    key = tuple_(alarms.c.rule, alarms.c.device)
-    held = load_alarms(tx, (key.in_(some) for some in chunks(sorted(pairs))))
+    key = alarms.c.rule, alarms.c.device
+    held = load_alarms(tx, (among(alarms.c.id, key, some) for some in chunks(sorted(pairs))))
     old = list(held.values())
     held |= _make_alarms(tx, sorted(raised - held.keys()), now, rulebook)
     under = under_of(tx)
@@ -162,9 +162,9 @@ def _load_occurrences(tx: Connection, held: Sequence[HeldAlarm], raises: Sequenc
             alarm.current = next(iter(alarm.occurrences.values()), None)
         _take(tx, by_id, select(occurrences).where(occurrences.c.alarm.in_(ids), occurrences.c.cleared_at.is_(None)))
     instants = sorted({(t.rule, t.device, t.at) for t in raises if (t.rule, t.device) in by_pair})
-    key = tuple_(occurrences.c.rule, occurrences.c.device, occurrences.c.raised_at)
+    key = occurrences.c.rule, occurrences.c.device, occurrences.c.raised_at
     for some in chunks(instants):
-        _take(tx, by_id, select(occurrences).where(key.in_(some)))
+        _take(tx, by_id, select(occurrences).where(among(occurrences.c.id, key, some)))
 
 
 def _take(tx: Connection, by_id: Mapping[int, HeldAlarm], query: Any) -> None:

@@ -12,14 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import Connection, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from devices.batch import I32, I64, Bool
 from devices.instants import DAY, SECOND
 from devices.registry import Registry
 from flow.classify import Steps
-from store.records.database import chunks
 from store.records.tables import holes
 
 MISSED = 3
@@ -130,15 +129,17 @@ class Holes:
 
 def save_holes(tx: Connection, change: HoleChange, now: int) -> None:
     """In the commit of the batch. `filled_at` is the rule clock's."""
-    key = tuple_(holes.c.series, holes.c.from_at)
+    one = holes.c.series == bindparam("of"), holes.c.from_at == bindparam("since")
     if change.opened:
         rows = [{"series": h.series, "from_at": h.start, "to_at": h.end, "device": h.device} for h in change.opened]
         tx.execute(upsert(holes).on_conflict_do_nothing(), rows)
         tx.execute(delete(holes).where(holes.c.to_at < now - KEPT))
-    for some in chunks([(h.series, h.start) for h in change.dropped]):
-        tx.execute(delete(holes).where(key.in_(some)))
-    for some in chunks([(h.series, h.start) for h in change.filled]):
-        tx.execute(update(holes).where(key.in_(some)).values(filled_at=now))
+    if change.dropped:
+        tx.execute(delete(holes).where(*one), [{"of": h.series, "since": h.start} for h in change.dropped])
+    if change.filled:
+        tx.execute(
+            update(holes).where(*one).values(filled_at=now), [{"of": h.series, "since": h.start} for h in change.filled]
+        )
 
 
 def _filled(known: dict[int, list[Hole]], series: I32, at: I64) -> tuple[Hole, ...]:

@@ -46,7 +46,6 @@ from store.records.journal import (
 )
 from store.records.refused import add_refused, drop_refused, take_redriven
 from store.records.settled import Rows
-from store.records.tables import events
 from store.records.tables import series as series_table
 
 SNAPSHOT = "state"
@@ -351,12 +350,11 @@ def _take_back(tx: Connection, batch: Batch) -> list[Correction]:
 
 def _save_events(tx: Connection, found: Sequence[EventRow], received_at: Sequence[int]) -> None:
     if found:
-        rows = [
-            {"device": e.device, "key": e.key, "at": e.measured_at, "name": e.name, "received_at": at,
-             "payload": e.payload}
-            for e, at in zip(found, received_at, strict=True)
-        ]  # fmt: skip
-        tx.execute(insert(events), rows)
+        # Straight to the driver: SQLAlchemy's own binding is half of what an event costs.
+        tx.exec_driver_sql(
+            "INSERT INTO events (device, key, at, name, received_at, payload) VALUES (?, ?, ?, ?, ?, ?)",
+            [(e.device, e.key, e.measured_at, e.name, at, e.payload) for e, at in zip(found, received_at, strict=True)],
+        )
 
 
 def _save_statuses(tx: Connection, batch: Batch, registry: Registry, now: int) -> None:

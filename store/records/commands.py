@@ -74,7 +74,8 @@ def pending_commands(tx: Connection, now: int, limit: int) -> list[CommandRow]:
     """Those to be sent, the first that was asked first; what has expired by now is not."""
     c = commands.c
     wanted = _QUERY.where(c.ended_at.is_(None), c.expires_at > now, c.state == CommandState.PENDING)
-    return [_row(row) for row in tx.execute(wanted.order_by(c.number).limit(limit))]
+    # Not by the bare number: SQLite would walk over every command there ever was, in that order.
+    return [_row(row) for row in tx.execute(wanted.order_by(c.number + 0).limit(limit))]
 
 
 def lapsed_commands(tx: Connection, now: int, states: Collection[str], limit: int) -> list[CommandRow]:

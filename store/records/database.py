@@ -14,7 +14,20 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    column,
+    create_engine,
+    event,
+    inspect,
+    select,
+    text,
+    values,
+)  # fmt: skip
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError
 
@@ -59,6 +72,15 @@ def write(records: Engine) -> Iterator[Connection]:
 def chunks(keys: Sequence[T]) -> Iterable[Sequence[T]]:
     """Few enough keys at a time for one statement."""
     return (keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK))
+
+
+def among(number: Column[int], columns: Sequence[Column[Any]], keys: Sequence[tuple[Any, ...]]) -> ColumnElement[bool]:
+    """That a row of the table with this primary key has one of the keys in these columns, found by their index: for a
+    list of tuples SQLite walks over the whole table."""
+    wanted = values(*(column(c.name, c.type) for c in columns), name="wanted").data(keys).cte("wanted")
+    rows = number.table.alias()
+    same = and_(*(rows.c[c.name] == wanted.c[c.name] for c in columns))
+    return number.in_(select(rows.c[number.name]).select_from(wanted.join(rows, same)))
 
 
 def migrate(path: Path | str) -> None:
