@@ -309,6 +309,7 @@ class Service:
             self.records, channels, wall=wall, wake=self._outbox_wake, attempts=self.settings.notify.attempts
         )
         self._write_api_file()
+        _leave_to_live()
         self.filling.start()
         self.keeping.start()
         try:
@@ -358,9 +359,7 @@ class Service:
             if self.stopping.is_set():
                 return
             await asyncio.sleep(0.02)
-        # Start-up made a few hundred thousand objects that live for ever: the collector need not walk them again.
-        gc.collect()
-        gc.freeze()
+        _leave_to_live()
         await asyncio.to_thread(give_back)
         ready()
 
@@ -421,6 +420,15 @@ class Service:
         with os.fdopen(descriptor, "w") as file:
             file.write(open_local_session(self.records, wall()))
         (folder / "api.json").write_text(json.dumps({"url": self.url, "token_file": token.name}))
+
+
+def _leave_to_live() -> None:
+    """What start-up made, some hundred thousand objects, lives for ever: the collector need not walk it again. Python
+    looks for cycles at every 700 new objects and walks all that waits to be settled at every few ten thousand; a packet
+    of brackets alone makes a thousand."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def _within(seconds: float, close: Callable[[], None]) -> None:
