@@ -176,6 +176,8 @@ class Decoder:
                     return self._read(target, payload, stamp, first=first, packet_id=packet_id)
                 return 0
             route = routes[int(numbers[place])]
+            if failure is not None:
+                self._topics.distrust(route)
             if failure is not None and failure.error is not None:
                 refuse_unreadable(route, payload, failure.error, builder)
                 return 0
@@ -257,6 +259,8 @@ class Decoder:
         if route.channel == "readings":
             taken = read_usual(route, payload, self._arrived, self.builder) if usual else None
             if taken is not None:
+                if route.alone and taken:
+                    self._topics.trust(route)
                 return taken
             before = route.shape
             used = read_readings(route, payload, self._arrived, self.builder, self._registry, self._topics.shapes)

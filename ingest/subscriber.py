@@ -12,6 +12,7 @@ import random
 import re
 import secrets
 import ssl
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -29,8 +30,9 @@ BACKOFF_S = (0.5, 1, 2, 5, 10, 30)
 # How long the broker has to take our last acknowledgements.
 LEAVE_S = 2.0
 SETTLE_RETRY_S = (0.1, 0.5, 1, 2, 5)
-# Mosquitto 2.0 closes a taken-over session without saying why: so many links in a row that were up and closed again
-# at once are another client with our id. Of two services one reaches the number first and leaves to the other.
+# Mosquitto 2.0 closes a taken-over session without saying why: so many links in a row that were had at the first
+# try and closed again at once are another client with our id; a try that fails says that the broker was away. Of two
+# services one reaches the number first and leaves to the other.
 MOST_TAKEN, TAKEN_WITHIN_S = 4, 5.0
 # A marker goes out this often; the time it takes to come back through our own queue is the lag.
 MARKER_EVERY_S = 10.0
@@ -127,7 +129,7 @@ class Subscriber:
         self._settled_to = 0.0
         self.up = False
         self.drained = False
-        self.lag_s = 0.0
+        self._lag_s = 0.0
         self.trouble: str | None = "not connected yet"
 
     async def run(self) -> None:
@@ -159,6 +161,13 @@ class Subscriber:
         to = self._settled_to if pending or self._link is None else self._link.received
         return asyncio.get_running_loop().time() - to
 
+    @property
+    def lag_s(self) -> float:
+        """How long what the broker hands over now has waited for us, as the last marker told or the oldest that is
+        still under way tells. From any thread."""
+        oldest = min(list(self._markers.values()), default=None)
+        return self._lag_s if oldest is None else max(self._lag_s, time.monotonic() - oldest)
+
     async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> None:
         """QoS 1; returns when the broker has it, which drops it undelivered after `expiry_s` seconds. Raises OSError
         without a link, where the link ends first, and where the broker will not have it."""
@@ -181,9 +190,10 @@ class Subscriber:
                     log.info("the broker does not speak MQTT 5; going on with 3.1.1")
                     self._version = wire.V311
                     continue
-                self.trouble, reason = str(error), None
+                self.trouble, reason, taken = str(error), None, 0
             except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-                self.trouble, reason = f"{self._address.host}:{self._address.port}: {str(error) or 'timed out'}", None
+                self.trouble = f"{self._address.host}:{self._address.port}: {str(error) or 'timed out'}"
+                reason, taken = None, 0
             if (reason == wire.SESSION_TAKEN_OVER or taken >= MOST_TAKEN) and not self._stopping:
                 name = self._options.client_id
                 raise SessionTaken(
@@ -244,12 +254,9 @@ class Subscriber:
         self._markers.clear()
         while True:
             token = secrets.token_hex(8).encode()
-            self._markers[token] = asyncio.get_running_loop().time()
+            self._markers[token] = time.monotonic()
             link.publish(self._marker_topic.decode(), token)
             await asyncio.sleep(MARKER_EVERY_S)
-            oldest = min(self._markers.values(), default=None)
-            if oldest is not None:
-                self.lag_s = asyncio.get_running_loop().time() - oldest
 
     def _listener(self, topic: bytes) -> Listener | None:
         if self._clock_topic is not None and self._clock_topic.fullmatch(topic):
@@ -285,7 +292,7 @@ class Subscriber:
         sent = self._markers.pop(payload, None)
         if sent is None:
             return  # of an earlier connection
-        self.lag_s = asyncio.get_running_loop().time() - sent
+        self._lag_s = time.monotonic() - sent
         if not self.drained:
             self.drained = self._decoder.limiting = True
             self._seal()

@@ -18,6 +18,9 @@ from ingest.formats.shapes import MAX_SHAPES, Shapes
 # Topics remembered. A hostile publisher can invent topics without end; beyond this the memory starts again.
 MAX_TOPICS = 200_000
 MAX_UNKNOWN = 1_000
+# After a packet that had not its topic's form so many must have it, before they are read with others again: a device
+# that sends rubbish costs itself and not those whose packets lie beside its own.
+ALONE = 64
 
 # Stands at number 0, which no topic has.
 NOBODY = Route("", "", Device(-1, "", "", ""), Kind("", "", "", 0))
@@ -91,8 +94,20 @@ class Topics:
         self.routes.append(route)
         self.device[number] = route.device.number
 
+    def distrust(self, route: Route) -> None:
+        """A packet of this topic had another form than the topic was known for."""
+        route.alone, self.shape[route.number] = ALONE, 0
+
+    def trust(self, route: Route) -> None:
+        """A packet that was read alone had the form."""
+        route.alone -= 1
+        if not route.alone:
+            self.learn(route)
+
     def learn(self, route: Route) -> None:
-        """Take over the form that the route has now."""
+        """Take over the form that the route has now, unless it has to prove itself."""
+        if route.alone:
+            return
         number, size = route.number, len(route.series)
         if self._room.get(number, 0) < size:
             self.series_at[number], self._room[number] = self._used, size
