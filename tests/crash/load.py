@@ -95,11 +95,13 @@ class Load:
         name: str = "m-{}",
         cameras: int = CAMERAS,
         hostile: bool = False,
+        longest: int | None = None,
     ) -> None:
+        """`longest`: what no service can read is cut to so many bytes."""
         self.sent: list[Sent] = []
         # Of all that was sent, and of it what no service can read; `refused` is what the ledger must count for that.
         self.made = self.acknowledged = self.refused = 0
-        self._hostile = hostile
+        self._hostile = [(t, payload[:longest], n) for t, payload, n in HOSTILE] if hostile else []
         self._broker = broker
         self._rate = rate
         self._names = [name.format(n) for n in range(machines)] + [f"cam-{n}" for n in range(cameras)]
@@ -144,6 +146,12 @@ class Load:
             assert self._failed is None, self._failed
             assert time.monotonic() < deadline, "not sent in ten minutes"
             time.sleep(0.01)
+
+    def packets(self, count: int) -> list[bytes]:
+        """The next so many, to be sent in another way."""
+        made = [self._make() for _ in range(count)]
+        self._waiting.clear()
+        return made
 
     def finish(self) -> list[Sent]:
         """Everything sent, once the broker has acknowledged it all."""
@@ -197,7 +205,7 @@ class Load:
     def _make(self) -> bytes:
         self.made += 1
         if self._hostile and self.made % 10 == 0:
-            topic, payload, count = HOSTILE[self.made // 10 % len(HOSTILE)]
+            topic, payload, count = self._hostile[self.made // 10 % len(self._hostile)]
             self.refused += count
         else:
             message = self._next()

@@ -25,11 +25,11 @@ GONE = """
 """
 
 
-def town(folder: Path) -> Path:
+def town(folder: Path, machines: int = MACHINES) -> Path:
     """Machines of which nothing for two seconds is silence."""
     folder.mkdir()
     (folder / "town.yaml").write_text("site: crash\nname: {zh: 镇}\nzone: UTC\n")
-    rows = [f"  - {{id: m-{n}, kind: equipment, name: 机, interval: 1, silent_after: 2}}\n" for n in range(MACHINES)]
+    rows = [f"  - {{id: m-{n}, kind: equipment, name: 机, interval: 1, silent_after: 2}}\n" for n in range(machines)]
     (folder / "devices.yaml").write_text("devices:\n" + "".join(rows))
     return folder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import subprocess
 import threading
 import time
@@ -15,15 +16,17 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.load import AT_ONCE, chunks_of, connect, discard, publish
 from tests.conftest import SOAK, Broker
 from tests.crash.load import RULES, Load
-from tests.crash.proof import prove, settled
+from tests.crash.proof import prove, settled, values_of
 from tests.crash.test_network import GONE, MACHINES, SILENCES, town
 from tests.end_to_end.conftest import Service, wait_for
 
 pytestmark = pytest.mark.services
 
 WAITING = 1_000_000 if SOAK else 10_000
+MANY = 1_000 if SOAK else MACHINES
 QUIET = 5_000 if SOAK else 400
 MOST_MB = 400
 
@@ -33,11 +36,11 @@ def test_a_queue_that_waited_is_drained_in_order_and_no_device_is_called_silent(
 ) -> None:
     every = tmp_path / "every.yaml"
     every.write_text(RULES + GONE)
-    service = make_service(rules=every, town=town(tmp_path / "town"))
+    service = make_service(rules=every, town=town(tmp_path / "town", MANY))
     service.start()
     assert service.stop() == 0
     subscribe(broker, 0)
-    with Load(broker, machines=MACHINES, rate=None, hostile=True) as load:
+    with Load(broker, machines=MANY, rate=None) as load:
         load.send(WAITING)
         sent = load.finish()
     began = time.monotonic()
@@ -48,14 +51,26 @@ def test_a_queue_that_waited_is_drained_in_order_and_no_device_is_called_silent(
     assert not [o for rule in SILENCES for o in service.all("occurrences", rule=rule)]
     drained_s = watch.drained_s
     print(f"\n{WAITING} waited: {drained_s:.1f} s, mosquitto_sub {yardstick:.1f} s, {watch.most_mb:.0f} MB, "
-          f"lag shown up to {watch.lag_s:.0f} s")  # fmt: skip
+          f"lag shown up to {watch.lag_s:.1f} s")  # fmt: skip
     assert watch.most_mb < MOST_MB
     if SOAK:
-        assert watch.lag_s > 10, "the lag is shown"
+        assert watch.lag_s > drained_s / 2, "the lag is shown"
         assert drained_s < 2 * yardstick
+    prove(service, sent, rules, other=[*SILENCES, "gw-backlog"])
+
+
+def test_rubbish_is_refused_with_its_reason_and_everything_else_is_kept(
+    make_service: Callable[..., Service], broker: Broker, rules: Path
+) -> None:
+    service = make_service()
+    service.start()
+    with Load(broker, rate=None, hostile=True) as load:
+        load.send(200_000 if SOAK else 5_000)
+        sent = load.finish()
+    settled(service, sent)
     reasons = {row["reason"] for row in service.all("refused")}
     assert {"malformed", "bad_topic", "wrong_topic", "unknown_metric"} <= reasons
-    prove(service, sent, rules, other=[*SILENCES, "gw-backlog"], refused=load.refused)
+    prove(service, sent, rules, refused=load.refused)
 
 
 class Watch:
@@ -157,19 +172,31 @@ def by_device(service: Service, column: str) -> Counter[str]:
 
 @pytest.mark.soak
 def test_rubbish_costs_no_more_than_its_share(make_service: Callable[..., Service], broker: Broker) -> None:
-    took = {}
-    for hostile in (False, True):
-        service = make_service(**{"broker.client_id": f"rates-{hostile}"})
-        service.start()
-        service.stop()
-        with Load(broker, rate=None, hostile=hostile) as load:
-            load.send(200_000)
-            load.finish()
-        with Watch(service) as watch:
-            service.start()
-        took[hostile] = watch.drained_s
-        counts = settled(service, load.sent)
-        assert counts["refused"] == load.refused
-        assert service.stop() == 0
-    print(f"\n200,000 messages: {took[False]:.1f} s, with a tenth of rubbish: {took[True]:.1f} s")
-    assert took[True] < took[False] * 1.15
+    """A stream as fast as the broker takes it: all of it good, and with a tenth of rubbish. What is nested without end
+    goes on for 2 KB, or it would be a tenth of the messages and most of the bytes."""
+    rates: dict[bool, list[float]] = {False: [], True: []}
+    service = make_service()
+    service.start()
+    for window in range(3):
+        for hostile in (False, True):
+            # Other devices each time: nothing of one window is late or counted twice beside another's.
+            name = f"w{window}-{hostile:d}-{{}}"
+            load = Load(broker, name=name, cameras=0, hostile=hostile, longest=2_000)
+            packets = load.packets(200_000)
+            took = poured(service, broker, packets, values_of(load.sent) + load.refused)
+            rates[hostile].append(len(packets) / took)
+    good, mixed = (statistics.median(rates[hostile]) for hostile in (False, True))
+    print(f"\n{good:,.0f} messages a second, with a tenth of rubbish {mixed:,.0f}: {mixed / good:.2f}")
+    assert service.stop() == 0
+    assert mixed > 0.9 * good
+
+
+def poured(service: Service, broker: Broker, packets: list[bytes], values: int) -> float:
+    """Seconds from the first byte until the service has settled all of it, so many values."""
+    wanted = service.ledger()["received"] + values
+    with connect(broker.port) as link:
+        threading.Thread(target=discard, args=(link, AT_ONCE), daemon=True).start()
+        began = time.monotonic()
+        publish(link, chunks_of(packets, 2_000))
+        wait_for(lambda: service.ledger()["received"] >= wanted, 120)
+        return time.monotonic() - began

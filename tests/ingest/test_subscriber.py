@@ -19,9 +19,9 @@ import ingest.subscriber
 from devices.batch import Batch
 from devices.registry import Device, Registry
 from ingest import wire
-from ingest.decoder import Decoder, UnknownDevices
+from ingest.decoder import FILTERS, Decoder, UnknownDevices
 from ingest.link import Options
-from ingest.subscriber import Address, Subscriber
+from ingest.subscriber import Address, SessionTaken, Subscriber
 from tests.conftest import Broker
 
 NOW = 1_763_700_000_000_000
@@ -130,6 +130,41 @@ def test_pauses_between_attempts_grow_and_are_not_in_step(monkeypatch: pytest.Mo
         assert gap >= 0.5 * pause
     assert gaps[0] < 0.1, "the first attempt after a failure comes soon"
     assert max(gaps[2:]) - min(gaps[2:]) > 0.005, "without jitter a hall full of services comes back in step"
+
+
+@pytest.mark.parametrize(("tries", "taken"), [("bbbb", True), ("bbbxbbbxbbbxb", False)])
+def test_links_that_are_closed_at_once_are_another_client_unless_the_broker_was_away(
+    tries: str, taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """b: a link that is up and closed again, x: nobody answers."""
+    monkeypatch.setattr(ingest.subscriber, "BACKOFF_S", (0.01,))
+    left = list(tries)
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if left and left.pop(0) == "b":
+            await reader.read(1000)
+            writer.write(b"\x20\x03\x00\x00\x00")  # CONNACK
+            await reader.readuntil(b"\x82")  # after a ping
+            length = (await reader.readexactly(1))[0]
+            packet_id = await reader.readexactly(2)
+            assert length < 0x80
+            granted = bytes(len(FILTERS) + 1)
+            writer.write(bytes([0x90, 3 + len(granted)]) + packet_id + b"\x00" + granted)  # SUBACK
+            await writer.drain()
+            await asyncio.sleep(0.05)
+        writer.close()
+
+    async def scene() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server, running(server.sockets[0].getsockname()[1], Centre()) as subscriber:
+            await until(lambda: not left and not subscriber.up)
+            await asyncio.sleep(0.2)
+
+    if taken:
+        with pytest.raises(SessionTaken, match=r"broker\.client_id"):
+            asyncio.run(scene())
+    else:
+        asyncio.run(scene())
 
 
 @pytest.mark.services

@@ -15,12 +15,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import ingest.decoder
+import ingest.topics
 from devices.batch import Batch, EventRow
 from devices.faults import ClockLimits
 from devices.instants import DAY, MINUTE
 from devices.registry import Device, Registry
 from ingest import wire
 from ingest.decoder import Decoder, UnknownDevices
+from ingest.formats.shapes import Read, Shape
 from ingest.link import Link, Options
 from tests.ingest.test_wire import publish
 
@@ -101,6 +103,7 @@ def in_pieces(sent: Iterable[Sent], cuts: Sequence[int]) -> Ingest:
 @pytest.fixture(autouse=True)
 def small_pieces_are_read_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest.decoder, "TOGETHER_BYTES", 1)
+    monkeypatch.setattr(ingest.topics, "ALONE", 2)
 
 
 def rows_of(batch: Batch) -> list[tuple[int, ...]]:
@@ -287,6 +290,23 @@ def test_events_keep_their_elements_among_readings_read_together() -> None:
     cut = len(known[0].packet())
     events: tuple[EventRow, ...] = in_pieces([*known, *mixed], [cut]).batches[0][0].events
     assert [event.element for event in events] == [2, 3, 5, 6]
+
+
+def test_a_device_that_sends_rubbish_is_read_alone_until_it_has_proved_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+    read = Shape.read
+
+    def watched(shape: Shape, payloads: Sequence[bytes]) -> Read:
+        together.append(len(payloads))
+        return read(shape, payloads)
+
+    monkeypatch.setattr(Shape, "read", watched)
+    good, rubbish, other = reading(1.0), Sent(topic("ps-1"), b"rubbish"), reading(1.0, device="ps-2")
+    pieces = [[good, other], [good, rubbish, other], [good, other], [good, rubbish, other], [good] * 3, [good, other]]
+    cuts = list(itertools.accumulate(sum(len(each.packet()) for each in piece) for piece in pieces))
+    sent = [each for piece in pieces for each in piece]
+    assert_same(singly(sent), in_pieces(sent, cuts[:-1]))
+    assert together == [3, 1, 1, 2], "the first is new to it; from the second on ps-2 alone, until ps-1 was good twice"
 
 
 @pytest.mark.parametrize("read", [singly, lambda sent: in_pieces(sent, [])])
