@@ -257,15 +257,16 @@ class Decoder:
 
     def _read_as(self, route: Route, payload: bytes, *, usual: bool) -> int:
         if route.channel == "readings":
-            taken = read_usual(route, payload, self._arrived, self.builder) if usual else None
-            if taken is not None:
-                if route.alone and taken:
-                    self._topics.trust(route)
-                return taken
-            before = route.shape
-            used = read_readings(route, payload, self._arrived, self.builder, self._registry, self._topics.shapes)
-            if route.shape is not before:
-                self._topics.learn(route)
+            refused, before = len(self.builder.refused), route.shape
+            used = read_usual(route, payload, self._arrived, self.builder) if usual else None
+            if used is None:
+                used = read_readings(route, payload, self._arrived, self.builder, self._registry, self._topics.shapes)
+                if route.shape is not before:
+                    self._topics.learn(route)
+            if len(self.builder.refused) > refused:
+                self._topics.distrust(route)
+            elif route.alone:
+                self._topics.trust(route)
             return used
         if route.channel == "events":
             return read_events(route, payload, self._arrived, self.builder, self._registry)

@@ -33,7 +33,7 @@ _dump = msgspec.json.Encoder().encode
 @dataclass(slots=True)
 class Route:
     """A device's topic, decoded once. `keys` maps a metric's name to its series; `shape` is the form of what it sent
-    last and `series` that of each of its metrics; `number` is the topic's. `alone`: how many more packets of that form
+    last and `series` that of each of its metrics; `number` is the topic's. `alone`: how many more good packets
     have to come before they are read together with others again."""
 
     topic: str
