@@ -91,7 +91,7 @@ class Backups:
             backup.step, backup.progress = step, progress
 
         # On Linux a thread has a niceness of its own, and DuckDB works in the thread that asks it: what arrives goes
-        # first (measured with two cores busy: a commit takes as long as without a backup, else twice as long).
+        # first.
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:

@@ -191,6 +191,7 @@ def purge(
     narrowed = any(value is not None for value in (before, reason, device))
     if narrowed == every:
         give_up("请给出 --before、--reason、--device，或 --all give --before, --reason, --device, or --all", WRONG_USE)
+    _check_reason(reason)
     settings = read_settings(config, overrides)
     if not yes:
         if not sys.stdin.isatty():

@@ -57,8 +57,8 @@ STRAYS = -1
 _THREADS = 1
 # Measured with 100,000 series: the process stays 120 MB above what it opens with. With less a long deletion fails.
 _MEMORY = "160MB"
-# What stays of it after a checkpoint. The rest is what DuckDB has read and keeps in case, up to the limit: in an hour of
-# 100,000 series as much as the file is long. The system has the file in its own cache.
+# What stays of it after a checkpoint. The rest is what DuckDB has read and keeps in case, up to the limit: in an hour
+# of 100,000 series as much as the file is long. The system has the file in its own cache.
 _RESTING = "32MB"
 # Sooner than DuckDB by itself (16 MB), which would do it in the appender's commit; and what is deleted stays in memory
 # until then: 12 MB for each of these.

@@ -35,7 +35,7 @@ def walks(centre: SmallCentre) -> Iterator[set[str]]:
     """The plan of every walk over a growing table, with its statement, while this is open."""
     found: set[str] = set()
 
-    def look(  # noqa: PLR0917 - SQLAlchemy's hook
+    def look(
         tx: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, executemany: bool
     ) -> None:
         if statement.split(maxsplit=1)[0].upper() not in ("SELECT", "WITH", "UPDATE", "DELETE"):

@@ -199,6 +199,7 @@ def test_what_was_refused_is_listed_shown_and_thrown_away_in_the_files_too(tmp_p
 
     assert gridwhistle(tmp_path, "refused", "purge", "--all").exit_code == 2  # nobody to ask
     assert gridwhistle(tmp_path, "refused", "purge", "--yes").exit_code == 2
+    assert gridwhistle(tmp_path, "refused", "purge", "--reason", "malformd", "--yes").exit_code == 2
     assert gridwhistle(tmp_path, "refused", "show", "4711").exit_code == 1
     assert gridwhistle(tmp_path, "refused", "retry", "--all").exit_code == 1  # nothing runs
     assert answer(tmp_path, "refused", "purge", "--reason", "malformed", "--yes") == {"purged": 2}
