@@ -31,6 +31,7 @@ from benchmarks.machine import Machine, versions
 from benchmarks.path import open_path
 from flow.classify import Verdict
 from flow.readings import Settler
+from gridwhistle.allocator import leave_to_live
 from gridwhistle.clock import wall
 from gridwhistle.service import SNAPSHOT_EVERY, TICK_S
 from ingest import wire
@@ -87,6 +88,7 @@ def measure(sizes: Sizes) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="gridwhistle-bench-") as name:
         settler, decoder = open_path(Path(name), devices=sizes.devices)
         ledger, first_round, counted = settler.memory.ledger, 0, 0
+        leave_to_live()
         for n in range(-1, sizes.windows):
             for how in ("with", "without") if n % 2 else ("without", "with"):
                 stream = Stream(1, devices=sizes.devices, first_round=first_round)

@@ -18,8 +18,8 @@ from flow.ledger import DERIVED, DERIVED_PAYLOAD
 if TYPE_CHECKING:
     from flow.memory import Memory
 
-# Events looked up in one statement; SQLite takes at most 32,766 bound values.
-AT_ONCE = 10_000
+# Events looked up in one statement, and in which numbers: each is a statement that SQLite keeps, text and plan.
+AT_ONCE = 256
 Identity = tuple[int, str, int]  # device, the sender's key, instant
 
 
@@ -60,6 +60,7 @@ def _known(tx: Connection, wanted: Iterable[Identity]) -> set[Identity]:
     rest = iter(wanted)
     found: set[Identity] = set()
     while part := list(islice(rest, AT_ONCE)):
+        part += [part[0]] * ((1 << (len(part) - 1).bit_length()) - len(part))
         # In this order, or SQLite walks over every event there is.
         query = (
             f"WITH wanted(device, key, at) AS (VALUES {', '.join(['(?, ?, ?)'] * len(part))}) SELECT wanted.* "

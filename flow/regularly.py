@@ -10,8 +10,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from store.readings import StoreUnavailable
 
-log = logging.getLogger("gridwhistle.regularly")
-
 
 class Regularly:
     """`look` says how many seconds to rest until the next; after an error it is `every_s`, as before the first."""
@@ -19,6 +17,7 @@ class Regularly:
     def __init__(self, name: str, look: Callable[[], float], every_s: float) -> None:
         self._look = look
         self._every_s = every_s
+        self._log = logging.getLogger(f"gridwhistle.{name}")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -41,6 +40,6 @@ class Regularly:
             try:
                 pause = self._look()
             except (SQLAlchemyError, StoreUnavailable) as error:
-                log.warning("%s waits, the stores are away: %s", self._thread.name, error)
-            except Exception:
-                log.exception("%s failed and is tried again", self._thread.name)
+                self._log.warning("the stores are away, it is tried again: %s", error)
+            except Exception:  # noqa: BLE001 - told, and the thread lives on
+                self._log.exception("it is tried again")

@@ -109,7 +109,7 @@ def zone_given(settings: Settings) -> ZoneInfo:
 
 
 def time_given(settings: Settings, text: str | None, option: str, *, now: Callable[[], int]) -> int | None:
-    """A time as `gridwhistle.reach.read_time` reads it, `now` only where it is asked for; a usage mistake otherwise."""
+    """A time as `gridwhistle.times.read_time` reads it, `now` only where it is asked for; a usage mistake otherwise."""
     from gridwhistle.times import read_time
 
     if text is None:

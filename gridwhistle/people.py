@@ -16,7 +16,7 @@ from alerts.refusals import Refusal
 from alerts.roles import SERVICE, Actor, Role
 from flow import access
 from gridwhistle.clock import wall
-from gridwhistle.reach import NotDone, ask, reach
+from gridwhistle.reach import PATIENCE_S, NotDone, ask, reach
 from store.records.access import list_users
 
 PAGE = 500
@@ -45,7 +45,7 @@ def random_password() -> str:
 @contextmanager
 def open_people(data_dir: Path) -> Iterator[People]:
     """Raises NotDone where neither the service nor its files can be reached."""
-    with reach(data_dir, make=True) as reached:
+    with reach(data_dir, make=True, patience_s=PATIENCE_S) as reached:
         yield OverApi(reached) if isinstance(reached, httpx.Client) else InFiles(reached)
 
 

@@ -50,9 +50,12 @@ WRONG_TOKEN = (
 
 
 @contextmanager
-def reach(data_dir: Path, *, make: bool = False) -> Iterator[httpx.Client | Engine]:
+def reach(
+    data_dir: Path, *, make: bool = False, patience_s: float = LONG_PATIENCE_S
+) -> Iterator[httpx.Client | Engine]:
     """A client of the running service, or the records of a stopped one, whose folder nobody else gets meanwhile.
-    `make`: a folder that is not there is made. Raises NotDone where there is neither."""
+    `make`: a folder that is not there is made; `patience_s`: how long an answer may take. Raises NotDone where
+    there is neither."""
     try:
         if make:
             data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -62,7 +65,7 @@ def reach(data_dir: Path, *, make: bool = False) -> Iterator[httpx.Client | Engi
         raise NotDone(f"{data_dir} {why}") from error
     with lock:
         if not _taken(lock):
-            with _running(data_dir, LONG_PATIENCE_S) as client:
+            with _running(data_dir, patience_s) as client:
                 yield client
             return
         try:
@@ -108,7 +111,7 @@ def ask(
     try:
         answer = client.request(method, path, json=body, params=query)
         told = answer.json()
-    except (httpx.HTTPError, json.JSONDecodeError) as error:
+    except (httpx.HTTPError, ValueError) as error:  # or it answers with what is not JSON
         raise NotDone(f"服务没有应答 the running service did not answer: {type(error).__name__}") from error
     if answer.is_success and isinstance(told, dict):
         return told

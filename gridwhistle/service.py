@@ -49,7 +49,7 @@ from flow.retention import Retention
 from flow.service_alarms import INSTALLATION
 from flow.start import start_settler
 from flow.stream import Hub
-from gridwhistle.allocator import give_back
+from gridwhistle.allocator import give_back, leave_to_live
 from gridwhistle.backups import source_of
 from gridwhistle.broker import BrokerChild, BrokerFailed
 from gridwhistle.centre import BACKLOG_S, SettlingCentre
@@ -70,6 +70,7 @@ from ingest.subscriber import Address, Flush, Subscriber
 from notify.channels import open_channels
 from notify.worker import Worker
 from rules.book import RuleBook
+from rules.calendar import Site
 from store.readings.duckdb import DuckDBReadings
 from store.records.categories import put_categories
 from store.records.database import migrate, open_records, write
@@ -123,10 +124,12 @@ class Service:
     def build(self, stack: AsyncExitStack) -> None:
         """Open the stores and make every part; nothing talks to the network yet."""
         settings = self.settings
+        # Whatever of the files is wrong is told before anything is made, the first password above all.
         book, town = read_book(settings), town_in(settings.town)
         files = read_town_files(settings.town) if settings.town else {}
+        site = read_site(settings.site.zone, town, files)
         self._open_stores(stack, files)
-        self._make_settling(stack, book, town, files)
+        self._make_settling(stack, book, town, site)
         self._make_link(town)
         self._make_upkeep()
         self.rule_files = RuleFiles(settings, self.settler, self.records, town, self.centre.run, self.now)
@@ -147,9 +150,7 @@ class Service:
         password = settings.admin.password
         self.admin_password = ensure_admin(self.records, wall(), password.get_secret_value() if password else None)
 
-    def _make_settling(
-        self, stack: AsyncExitStack, book: RuleBook, town: Town | None, files: Mapping[str, str]
-    ) -> None:
+    def _make_settling(self, stack: AsyncExitStack, book: RuleBook, town: Town | None, site: Site) -> None:
         settings = self.settings
         limits = Limits(self.clock_limits, settings.journal.max_mb * 1024 * 1024, settings.ingest.receive_maximum)
         self.settler = start_settler(
@@ -159,7 +160,7 @@ class Service:
             town=town,
             limits=limits,
             now=None if self.data_clock else self.steady.now(),
-            site=read_site(settings.site.zone, town, files),
+            site=site,
         )
         self.settler.wall = wall
         stack.callback(self.settler.appender.stop, STORE_S)
@@ -309,7 +310,8 @@ class Service:
             self.records, channels, wall=wall, wake=self._outbox_wake, attempts=self.settings.notify.attempts
         )
         self._write_api_file()
-        _leave_to_live()
+        thresholds = gc.get_threshold()
+        leave_to_live()
         self.filling.start()
         self.keeping.start()
         try:
@@ -337,6 +339,7 @@ class Service:
                 await serving
         finally:
             gc.unfreeze()
+            gc.set_threshold(*thresholds)
             await asyncio.to_thread(self.backups.close)
             await asyncio.to_thread(self.filling.stop, 10.0)
             await asyncio.to_thread(self.keeping.stop, 5.0)
@@ -359,7 +362,7 @@ class Service:
             if self.stopping.is_set():
                 return
             await asyncio.sleep(0.02)
-        _leave_to_live()
+        leave_to_live()
         await asyncio.to_thread(give_back)
         ready()
 
@@ -420,15 +423,6 @@ class Service:
         with os.fdopen(descriptor, "w") as file:
             file.write(open_local_session(self.records, wall()))
         (folder / "api.json").write_text(json.dumps({"url": self.url, "token_file": token.name}))
-
-
-def _leave_to_live() -> None:
-    """What start-up made, some hundred thousand objects, lives for ever: the collector need not walk it again. Python
-    looks for cycles at every 700 new objects and walks all that waits to be settled at every few ten thousand; a packet
-    of brackets alone makes a thousand."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 10, 10)
 
 
 def _within(seconds: float, close: Callable[[], None]) -> None:

@@ -176,9 +176,8 @@ class Decoder:
                     return self._read(target, payload, stamp, first=first, packet_id=packet_id)
                 return 0
             route = routes[int(numbers[place])]
-            if failure is not None:
-                self._topics.distrust(route)
             if failure is not None and failure.error is not None:
+                self._topics.distrust(route)
                 refuse_unreadable(route, payload, failure.error, builder)
                 return 0
             return self._read(route, payload, stamp, first=PLAIN, packet_id=packet_id, usual=failure is None)

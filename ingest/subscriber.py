@@ -289,9 +289,12 @@ class Subscriber:
             self._link.pause()
 
     def _receive_marker(self, payload: bytes) -> None:
-        sent = self._markers.pop(payload, None)
+        sent = self._markers.get(payload)
         if sent is None:
             return  # of an earlier connection
+        # They come back in order: one from before that has not, the broker has dropped.
+        for token in [token for token, at in self._markers.items() if at <= sent]:
+            del self._markers[token]
         self._lag_s = time.monotonic() - sent
         if not self.drained:
             self.drained = self._decoder.limiting = True

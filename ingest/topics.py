@@ -18,8 +18,8 @@ from ingest.formats.shapes import MAX_SHAPES, Shapes
 # Topics remembered. A hostile publisher can invent topics without end; beyond this the memory starts again.
 MAX_TOPICS = 200_000
 MAX_UNKNOWN = 1_000
-# After a packet that had not its topic's form, or of which something was refused, so many must be good in a row before
-# they are read with others again: a device that sends rubbish costs itself and not those whose packets lie beside.
+# After a packet of which something was refused so many must be good in a row before they are read with others again: a
+# device that sends rubbish costs itself and not those whose packets lie beside. A form that changes is learned at once.
 ALONE = 64
 
 # Stands at number 0, which no topic has.
@@ -95,7 +95,7 @@ class Topics:
         self.device[number] = route.device.number
 
     def distrust(self, route: Route) -> None:
-        """A packet of this topic had another form than the topic was known for, or was refused."""
+        """Of a packet of this topic something was refused."""
         route.alone, self.shape[route.number] = ALONE, 0
 
     def trust(self, route: Route) -> None:

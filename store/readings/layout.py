@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ _THREADS = 1
 _MEMORY = "160MB"
 # What stays of it after a checkpoint. The rest is what DuckDB has read and keeps in case, up to the limit: in an hour
 # of 100,000 series as much as the file is long. The system has the file in its own cache.
-_RESTING = "32MB"
+_RESTING, RESTING_EVERY_S = "32MB", 60.0
 # Sooner than DuckDB by itself (16 MB), which would do it in the appender's commit; and what is deleted stays in memory
 # until then: 12 MB for each of these.
 WAL_BYTES = 4 << 20
@@ -168,6 +169,7 @@ class File:
     since: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     known: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))
     building: Building | None = None
+    resting_due: float = 0.0
 
     @contextmanager
     def reading(self) -> Iterator[Reading]:
@@ -213,8 +215,13 @@ class File:
         return False
 
     def _give_back(self) -> None:
+        if time.monotonic() < self.resting_due:
+            return
+        self.resting_due = time.monotonic() + RESTING_EVERY_S
         try:
             self.upkeep.execute(f"set memory_limit = '{_RESTING}'")
+        except duckdb.Error as error:
+            log.debug("a large answer needs the memory now: %s", error)
         finally:
             self.upkeep.execute(f"set memory_limit = '{_MEMORY}'")
 

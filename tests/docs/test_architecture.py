@@ -30,7 +30,7 @@ from ingest.decoder import FILTERS, Decoder, UnknownDevices, read_clock
 from ingest.link import Options
 from ingest.pieces import MAX_PAYLOAD
 from ingest.subscriber import MARKER_EVERY_S, MOST_TAKEN, TAKEN_WITHIN_S
-from ingest.topics import MAX_UNKNOWN
+from ingest.topics import ALONE, MAX_UNKNOWN
 from rules.book import load
 from store.readings import Capabilities, ReadingStore
 from store.records import refused
@@ -168,6 +168,7 @@ NUMBERS = [
     (2, f"Every {MARKER_EVERY_S:.0f} s it publishes a marker", "subscriber.MARKER_EVERY_S"),
     (2, f"`gw-link` is raised after {LINK_GRACE_S:.0f} s", "centre.LINK_GRACE_S"),
     (2, f"`gw-backlog` at a lag over {BACKLOG_S:.0f} s", "centre.BACKLOG_S"),
+    (2, f"until {ALONE} in a row were good", "topics.ALONE"),
     (2, f"{'four' if MOST_TAKEN == 4 else MOST_TAKEN} links in a row", "subscriber.MOST_TAKEN"),
     (2, f"closed within {TAKEN_WITHIN_S:.0f} s", "subscriber.TAKEN_WITHIN_S"),
     (4, f"older than {recorded.LATE_AFTER // MINUTE} min behind now", "flow.alarms.LATE_AFTER"),

@@ -139,6 +139,18 @@ def test_a_mistake_in_the_rules_is_told_with_its_line(tmp_path: Path) -> None:
     assert "temperature" in answer.stderr
 
 
+def test_a_mistake_in_any_file_is_told_before_anything_is_made(tmp_path: Path) -> None:
+    """The first password is shown once: it must not be made by a start that fails."""
+    town, data = tmp_path / "town", tmp_path / "data"
+    town.mkdir()
+    (town / "town.yaml").write_text("site: qidu\nname: {zh: 镇}\nzone: UTC\n")
+    (town / "calendar.yaml").write_text("years: nonsense\n")
+    answer = gridwhistle("run", "--set", f"town={town}", "--set", f"data_dir={data}", timeout=30)
+    assert answer.returncode == 2
+    assert "calendar.yaml:1" in answer.stderr
+    assert [file.name for file in data.iterdir()] == ["lock"]
+
+
 def test_a_duty_officer_carries_an_alarm_to_the_archive_over_the_api(
     make_service: Callable[..., Service], publish: Callable[..., None], rules: Path
 ) -> None:

@@ -365,6 +365,19 @@ def test_the_same_event_twice_is_one_event(tmp_path: Path) -> None:
     centre.stop()
 
 
+@pytest.mark.parametrize("number", [1, 3, 255, 257, 600])
+def test_many_events_sent_again_are_told_from_as_many_new_ones(tmp_path: Path, number: int) -> None:
+    def seen(key: object) -> dict[str, object]:
+        return {"at": START // 1000, "event": "person_detected", "id": str(key)}
+
+    centre = SmallCentre(tmp_path / "data").start()
+    for batch in (range(number), range(2 * number)):
+        centre.send("cam-1", [seen(key) for key in batch], channel="events", kind="camera")
+        centre.settle()
+    assert centre.ledger() == {"received": 3 * number, "stored": 2 * number, "duplicate": number}
+    centre.stop()
+
+
 def test_an_event_may_call_itself_derived(tmp_path: Path) -> None:
     """Else it would meet the opening that follows from `open` at the same instant, and its batch would never commit."""
     centre = SmallCentre(tmp_path / "data").start()

@@ -3,6 +3,7 @@ walk over a table that grows with the years."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from sqlalchemy import Connection, event
 
 from devices.instants import HOUR, MINUTE, SECOND
+from store.records.commands import lapsed_commands, pending_commands
 from tests.flow.centre import HIGH, TOWN, SmallCentre
 
 GROWING = (
     "events", "alarms", "occurrences", "alarm_history", "orders", "order_occurrences", "order_history", "outbox",
     "stream", "journal", "ledger", "ledger_reasons", "commands", "audit",
 )  # fmt: skip
+# Indexes of the few rows of such a table that are still open.
+FEW = ("ix_alarms_suppressed_by", "ix_commands_open", "ix_occurrences_standing")
 RULES = (
     HIGH
     + """
@@ -35,9 +39,7 @@ def walks(centre: SmallCentre) -> Iterator[set[str]]:
     """The plan of every walk over a growing table, with its statement, while this is open."""
     found: set[str] = set()
 
-    def look(
-        tx: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, executemany: bool
-    ) -> None:
+    def look(tx: Connection, _cursor: Any, statement: str, parameters: Any, _context: Any, executemany: bool) -> None:
         if statement.split(maxsplit=1)[0].upper() not in ("SELECT", "WITH", "UPDATE", "DELETE"):
             return
         raw = tx.connection.dbapi_connection
@@ -47,7 +49,8 @@ def walks(centre: SmallCentre) -> Iterator[set[str]]:
         cursor.execute(f"EXPLAIN QUERY PLAN {statement}", given)
         for *_, step in cursor.fetchall():
             words = step.split()
-            if words[0] == "SCAN" and words[1] in GROWING and "ix_" not in step:
+            # SQLAlchemy numbers its aliases: occurrences_1.
+            if words[0] == "SCAN" and re.sub(r"_\d+$", "", words[1]) in GROWING and words[-1] not in FEW:
                 found.add(f"{step}: {statement}")
 
     event.listen(centre.records, "after_cursor_execute", look)
@@ -81,6 +84,9 @@ def a_day_at(centre: SmallCentre) -> None:
     centre.level(centre.now + SECOND, 3.9)
     centre.level(centre.now - HOUR, 3.9)  # late, into the hole
     assert centre.settler.appender.drain(10)
+    with centre.records.connect() as tx:
+        assert pending_commands(tx, centre.now, 100) == []
+        assert lapsed_commands(tx, centre.now, ["pending", "sent"], 100) == []
 
 
 def test_settling_walks_over_nothing_that_grows(centre: SmallCentre) -> None:

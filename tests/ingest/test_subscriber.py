@@ -8,6 +8,7 @@ import itertools
 import signal
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -165,6 +166,27 @@ def test_links_that_are_closed_at_once_are_another_client_unless_the_broker_was_
             asyncio.run(scene())
     else:
         asyncio.run(scene())
+
+
+@pytest.mark.services
+def test_the_lag_grows_while_nothing_comes_and_a_marker_that_the_broker_dropped_is_none(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest.subscriber, "MARKER_EVERY_S", 0.1)
+
+    async def scene() -> None:
+        async with running(broker.port, Centre()) as subscriber:
+            await until(lambda: subscriber.drained)
+            subscriber._markers = {b"dropped": time.monotonic() - 100, **subscriber._markers}
+            assert subscriber.lag_s >= 100
+            await until(lambda: subscriber.lag_s < 5)
+            assert broker.process
+            broker.process.send_signal(signal.SIGSTOP)
+            await until(lambda: subscriber.lag_s > 1)
+            broker.process.send_signal(signal.SIGCONT)
+            await until(lambda: subscriber.lag_s < 0.5)
+
+    asyncio.run(scene())
 
 
 @pytest.mark.services

@@ -16,7 +16,7 @@ from devices.instants import DAY, HOUR, MINUTE, SECOND
 from store.readings import Fn, Point, layout
 from store.readings import upkeep as pieces
 from store.readings.layout import MINUTES, RAW
-from tests.store.opened import Opened
+from tests.store.opened import Opened, columns
 
 SOAK = os.environ.get("GRIDWHISTLE_SOAK") == "1"
 NOON = 20_000 * DAY + 12 * HOUR
@@ -44,6 +44,35 @@ def asked(opened: Opened, series: int, start: int, end: int, every: int, fn: Fn)
 
 def latest(stored: Stored) -> dict[int, Point]:
     return {s: Point(at, value, 0) for (s, at), value in sorted(stored.items())}
+
+
+def test_what_the_store_has_cached_is_given_back_after_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "WAL_BYTES", 1)
+    monkeypatch.setattr(layout, "_RESTING", "2MB")
+    with Opened(tmp_path / "readings.duckdb") as opened:
+        opened.store.append(1, [columns(*((n % 50, NOON + n * SECOND, n / 8) for n in range(300_000)))])
+        file = opened.store._file
+        with file.reading() as now:
+            now.ask("select max(value + measured_at) as most from arrived")
+        used, limit = held_by(file)
+        assert used > 2_000_000
+        file.resting_due = 0
+        file.checkpoint()
+        opened.put((1, NOON, 1.0))
+        file.checkpoint()
+        left, limit_then = held_by(file)
+        assert left < 2_500_000
+        assert limit_then == limit
+
+
+def held_by(file: layout.File) -> tuple[int, str]:
+    """Bytes of blocks that DuckDB holds, and how much memory it may take."""
+    with file.reading() as now:
+        used = now.one("select sum(memory_usage_bytes)::bigint from duckdb_memory() where tag = 'BASE_TABLE'")
+        limit = now.ask("select current_setting('memory_limit') as said")["said"][0]
+    return used, str(limit)
 
 
 # Around noon, three days back and a day ahead, and long ago; eighths add up exactly in any order.
