@@ -14,7 +14,7 @@ from devices.batch import I32, I64
 from devices.instants import MAX_INSTANT
 from store.fault_points import reach
 from store.readings import Deletion
-from store.readings.layout import LEVELS, RAW, File, Part, Reading, transaction
+from store.readings.layout import LEVELS, MEMORY, MEMORY_TO_DELETE, RAW, File, Part, Reading, transaction
 
 # Readings looked at in one commit.
 _SLICE = 200_000
@@ -24,6 +24,14 @@ def delete(file: File, series: I32, start: I64, end: I64, stopping: Callable[[],
     if not len(series):
         return 0
     _raise_since(file, series, start, end)
+    file.allow(MEMORY_TO_DELETE)
+    try:
+        return _delete_everywhere(file, series, start, end, stopping)
+    finally:
+        file.allow(MEMORY)
+
+
+def _delete_everywhere(file: File, series: I32, start: I64, end: I64, stopping: Callable[[], bool]) -> int:
     known = max(1, int(file.known.sum()))
     gone = 0
     for part, rows in _places(file, int(start.min()), int(end.max())):
