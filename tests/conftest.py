@@ -19,9 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GRIDWHISTLE_SHARED", ROOT.parent / "shared")).resolve()
 REQUIRED = os.environ.get("GRIDWHISTLE_REQUIRE_SERVICES") == "1"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-# The same examples every time, so that a failure is one of the change at hand; `make soak` looks for new ones.
-settings.register_profile("test", derandomize=True)
-settings.register_profile("soak", max_examples=2_000)
+# The same examples every time, so that a failure is one of the change at hand; `make soak` looks for new ones. None is
+# timed: another process may have the cores.
+settings.register_profile("test", derandomize=True, deadline=None)
+settings.register_profile("soak", max_examples=2_000, deadline=None)
 SOAK = os.environ.get("GRIDWHISTLE_SOAK") == "1"
 settings.load_profile("soak" if SOAK else "test")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

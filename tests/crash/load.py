@@ -96,14 +96,17 @@ class Load:
         cameras: int = CAMERAS,
         hostile: bool = False,
         longest: int | None = None,
+        step: float = 9,
     ) -> None:
-        """`longest`: what no service can read is cut to so many bytes."""
+        """`longest`: what no service can read is cut to so many bytes. `step`: how far a value goes from one reading
+        to the next at most; with 9 each machine has an alarm every few hundred readings."""
         self.sent: list[Sent] = []
         # Of all that was sent, and of it what no service can read; `refused` is what the ledger must count for that.
         self.made = self.acknowledged = self.refused = 0
         self._hostile = [(t, payload[:longest], n) for t, payload, n in HOSTILE] if hostile else []
         self._broker = broker
         self._rate = rate
+        self._step = step
         self._names = [name.format(n) for n in range(machines)] + [f"cam-{n}" for n in range(cameras)]
         self._machines = machines
         self._chance = random.Random(7)
@@ -220,7 +223,7 @@ class Load:
         values = None
         if device < self._machines:
             walk = self._walk[device]
-            walk[:] = (round(min(max(v + self._chance.uniform(-9, 9), 0), 110), 3) for v in walk)
+            walk[:] = (round(min(max(v + self._chance.uniform(-self._step, self._step), 0), 110), 3) for v in walk)
             values = (walk[0], walk[1])
         at = self._last[device] = max(self._last[device] + 1, time.time_ns() // 1_000_000)
         message = Sent(self._names[device], count + 1, at, values)
